@@ -1,5 +1,9 @@
 //! Container image formats as pure functions from readers to writers: no paths of the host, no
 //! clock, no environment, no network.
 
+pub mod digest;
 pub mod entry;
+mod error;
 pub mod tree;
+
+pub use error::Error;

@@ -1,0 +1,97 @@
+//! The error of this crate.
+
+use crate::digest::Digest;
+use std::io;
+
+/// What went wrong with an image format. Ask it what class of failure it is; show it to a person.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(#[from] Kind);
+
+/// The cause of an error where another library found it.
+pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Kind {
+    /// A word of the user that does not parse.
+    #[error("{text:?} is not {what}: {why}")]
+    Syntax { what: &'static str, text: String, why: &'static str },
+    /// The user asked for something that is not there, or not without saying more.
+    #[error("{0}")]
+    Choice(String),
+    /// Known, and not supported.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The input ends early.
+    #[error("{what} ends early, at byte {offset}")]
+    Truncated { what: String, offset: u64 },
+    /// The input is not what its format asks for.
+    #[error("{what} is corrupt: {why}")]
+    Corrupt { what: String, why: String, source: Option<Cause> },
+    /// The input is not the one it was said to be.
+    #[error("digest mismatch: {what} should be {expected}, but is {got}")]
+    DigestMismatch { what: String, expected: Digest, got: Digest },
+    /// Reading or writing failed outside of this crate.
+    #[error("cannot {doing}")]
+    Io { doing: String, source: io::Error },
+}
+
+impl Error {
+    /// Something has another digest than it should.
+    pub fn is_digest_mismatch(&self) -> bool {
+        matches!(self.0, Kind::DigestMismatch { .. })
+    }
+
+    /// The input ends early: a download or copy that did not finish.
+    pub fn is_truncated(&self) -> bool {
+        matches!(self.0, Kind::Truncated { .. })
+    }
+
+    /// The input breaks the rules of its format.
+    pub fn is_corrupt(&self) -> bool {
+        matches!(self.0, Kind::Corrupt { .. })
+    }
+
+    /// The input is of a known kind that kiln does not read.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.0, Kind::Unsupported(_))
+    }
+
+    /// What was asked for is not in the input, or there is more than one.
+    pub fn is_choice(&self) -> bool {
+        matches!(self.0, Kind::Choice(_))
+    }
+
+    /// The reader or the writer this crate was given failed.
+    pub fn is_io(&self) -> bool {
+        matches!(self.0, Kind::Io { .. })
+    }
+
+    /// An error that came through a reader or writer of this crate, as it was.
+    pub(crate) fn from_io(error: io::Error, doing: impl FnOnce() -> String) -> Self {
+        error.downcast::<Self>().unwrap_or_else(|source| Kind::Io { doing: doing(), source }.into())
+    }
+}
+
+impl Kind {
+    pub(crate) fn corrupt(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Corrupt { what: what.into(), why: why.into(), source: None }
+    }
+
+    pub(crate) fn caused(what: impl Into<String>, why: impl Into<String>, cause: impl Into<Cause>) -> Self {
+        Self::Corrupt { what: what.into(), why: why.into(), source: Some(cause.into()) }
+    }
+}
+
+/// Readers and writers of this crate fail with an [`io::Error`] that carries the [`Error`].
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.0 {
+            Kind::Truncated { .. } => io::ErrorKind::UnexpectedEof,
+            Kind::Unsupported(_) => io::ErrorKind::Unsupported,
+            Kind::Io { ref source, .. } => source.kind(),
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
