@@ -1,1 +1,8 @@
-//! Placeholder until this room is furnished.
+//! File systems and disk formats as pure functions to bytes: no paths of the host, no clock, no
+//! environment, no network.
+
+mod error;
+pub mod ext4;
+mod field;
+
+pub use error::Error;
