@@ -1,6 +1,7 @@
 //! The error of this crate.
 
 use crate::digest::Digest;
+use crate::tar;
 use std::io;
 
 /// What went wrong with an image format. Ask it what class of failure it is; show it to a person.
@@ -34,6 +35,9 @@ pub(crate) enum Kind {
     /// Reading or writing failed outside of this crate.
     #[error("cannot {doing}")]
     Io { doing: String, source: io::Error },
+    /// A tar archive is not one, or not whole.
+    #[error(transparent)]
+    Tar(Box<tar::ReadError>),
 }
 
 impl Error {
@@ -44,17 +48,29 @@ impl Error {
 
     /// The input ends early: a download or copy that did not finish.
     pub fn is_truncated(&self) -> bool {
-        matches!(self.0, Kind::Truncated { .. })
+        match &self.0 {
+            Kind::Truncated { .. } => true,
+            Kind::Tar(error) => error.is_truncated(),
+            _ => false,
+        }
     }
 
     /// The input breaks the rules of its format.
     pub fn is_corrupt(&self) -> bool {
-        matches!(self.0, Kind::Corrupt { .. })
+        match &self.0 {
+            Kind::Corrupt { .. } => true,
+            Kind::Tar(error) => error.is_corrupt(),
+            _ => false,
+        }
     }
 
     /// The input is of a known kind that kiln does not read.
     pub fn is_unsupported(&self) -> bool {
-        matches!(self.0, Kind::Unsupported(_))
+        match &self.0 {
+            Kind::Unsupported(_) => true,
+            Kind::Tar(error) => error.is_unsupported(),
+            _ => false,
+        }
     }
 
     /// What was asked for is not in the input, or there is more than one.
@@ -87,8 +103,8 @@ impl Kind {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.0 {
-            Kind::Truncated { .. } => io::ErrorKind::UnexpectedEof,
-            Kind::Unsupported(_) => io::ErrorKind::Unsupported,
+            _ if error.is_truncated() => io::ErrorKind::UnexpectedEof,
+            _ if error.is_unsupported() => io::ErrorKind::Unsupported,
             Kind::Io { ref source, .. } => source.kind(),
             _ => io::ErrorKind::InvalidData,
         };

@@ -4,6 +4,8 @@
 pub mod digest;
 pub mod entry;
 mod error;
+pub mod path;
+pub mod tar;
 pub mod tree;
 
 pub use error::Error;

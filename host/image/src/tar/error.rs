@@ -1,0 +1,84 @@
+//! What can be wrong with an archive.
+
+use crate::error::Kind;
+use crate::path::{BadPath, Quoted};
+use std::fmt;
+
+/// An archive that cannot be read further: where, in which entry, and why.
+#[derive(Debug)]
+pub(crate) struct ReadError {
+    /// Of the header, in bytes from the start of the archive.
+    pub offset: u64,
+    /// As the archive spells it, once known.
+    pub path: Option<Vec<u8>>,
+    pub problem: Problem,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    #[error("the archive ends in the middle of {0}")]
+    Truncated(&'static str),
+    #[error("the archive is empty, without even an end marker")]
+    Empty,
+    #[error("the header's checksum is {stored}, but its bytes add up to {computed}")]
+    Checksum { stored: i64, computed: u32 },
+    #[error("a lone block of zeroes between entries")]
+    LoneZeroBlock,
+    #[error("the {field} field holds no number")]
+    NotANumber { field: &'static str },
+    #[error("the {field} {value} is out of range")]
+    OutOfRange { field: &'static str, value: i128 },
+    #[error("entries of type {} are not supported", Quoted(&[*.0]))]
+    UnknownType(u8),
+    #[error("the path {}", .0)]
+    Path(BadPath),
+    #[error("the link target {} {why}", Quoted(target))]
+    LinkTarget { target: Vec<u8>, why: BadPath },
+    #[error("the link target is empty, too long or has a NUL byte")]
+    SymlinkTarget,
+    #[error("only a directory can be the root")]
+    RootKind,
+    #[error("an extended header of {size} bytes, more than the {limit} allowed")]
+    LongExtension { size: u64, limit: u64 },
+    #[error("malformed extended header: {0}")]
+    Pax(&'static str),
+    #[error("malformed extended header value for {keyword}")]
+    PaxValue { keyword: &'static str },
+    #[error("malformed extended attribute {}: {why}", Quoted(name))]
+    Xattr { name: Vec<u8>, why: &'static str },
+    #[error("malformed map of a sparse file: {0}")]
+    Sparse(&'static str),
+    #[error("more than {0} entries")]
+    TooManyEntries(u64),
+}
+
+impl ReadError {
+    pub(crate) fn is_truncated(&self) -> bool {
+        matches!(self.problem, Problem::Truncated(_) | Problem::Empty)
+    }
+
+    pub(crate) fn is_unsupported(&self) -> bool {
+        matches!(self.problem, Problem::UnknownType(_))
+    }
+
+    pub(crate) fn is_corrupt(&self) -> bool {
+        !self.is_truncated() && !self.is_unsupported()
+    }
+}
+
+impl From<ReadError> for crate::Error {
+    fn from(error: ReadError) -> Self {
+        Kind::Tar(Box::new(error)).into()
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "tar entry {} at byte {}: {}", Quoted(path), self.offset, self.problem),
+            None => write!(f, "tar archive at byte {}: {}", self.offset, self.problem),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}

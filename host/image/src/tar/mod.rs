@@ -1,0 +1,5 @@
+//! The tar archive format.
+
+mod error;
+
+pub(crate) use error::ReadError;
