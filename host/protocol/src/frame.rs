@@ -40,9 +40,52 @@ pub fn encode<M: Serialize>(message: &M, out: &mut Vec<u8>) -> Result<(), Error>
         out.truncate(start);
         return Err(kind.into());
     }
-    let prefix = u32::try_from(length).expect("MAX_FRAME fits in 32 bits").to_le_bytes();
-    out[start..start + LENGTH_BYTES].copy_from_slice(&prefix);
+    write_prefix(length, &mut out[start..start + LENGTH_BYTES]);
     Ok(())
+}
+
+/// Appends the start of a frame whose data the caller sends itself, so that file data need not be
+/// copied into a message first: `message` ends in an *empty* byte string; on the wire it gets
+/// `data_length` bytes instead, which must follow at once.
+///
+/// # Errors
+/// When the message would be larger than [`MAX_FRAME`]; `out` is then as it was.
+///
+/// ```
+/// # use kiln_protocol::{FromGuest, LayerRecord, encode, encode_start};
+/// let (mut whole, mut parts) = (Vec::new(), Vec::new());
+/// encode(&FromGuest::Layer(LayerRecord::Data(b"data".to_vec())), &mut whole)?;
+/// encode_start(&FromGuest::Layer(LayerRecord::Data(Vec::new())), 4, &mut parts)?;
+/// parts.extend_from_slice(b"data");
+/// assert_eq!(parts, whole);
+/// # Ok::<(), kiln_protocol::Error>(())
+/// ```
+pub fn encode_start<M: Serialize>(message: &M, data_length: usize, out: &mut Vec<u8>) -> Result<(), Error> {
+    let start = out.len();
+    encode(message, out)?;
+    let empty_length = out.pop();
+    debug_assert_eq!(empty_length, Some(0), "the message does not end in an empty byte string");
+    push_varint(data_length, out);
+    let length = (out.len() - start - LENGTH_BYTES).saturating_add(data_length);
+    if length > MAX_FRAME {
+        out.truncate(start);
+        return Err(Kind::TooLong(length).into());
+    }
+    write_prefix(length, &mut out[start..start + LENGTH_BYTES]);
+    Ok(())
+}
+
+/// [A length as postcard writes it](https://postcard.jamesmunns.com/wire-format#varint-encoded-integers).
+fn push_varint(mut value: usize, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
+}
+
+fn write_prefix(length: usize, place: &mut [u8]) {
+    place.copy_from_slice(&u32::try_from(length).expect("MAX_FRAME fits in 32 bits").to_le_bytes());
 }
 
 /// Turns received bytes back into messages, however they were cut on the way.
@@ -128,6 +171,24 @@ mod tests {
         let mut wire = b"before".to_vec();
         let error = encode(&output(vec![0; MAX_FRAME]), &mut wire).unwrap_err();
         assert!(error.to_string().contains("more than the 16777216 allowed"), "{error}");
+        assert_eq!(wire, b"before");
+    }
+
+    #[test]
+    fn a_frame_started_without_its_data_is_the_same_on_the_wire() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, crate::MAX_DATA] {
+            let (mut whole, mut parts) = (b"before".to_vec(), b"before".to_vec());
+            encode(&output(vec![7; length]), &mut whole).unwrap();
+            encode_start(&output(Vec::new()), length, &mut parts).unwrap();
+            parts.resize(parts.len() + length, 7);
+            assert!(parts == whole, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_would_be_over_the_limit_is_not_started() {
+        let mut wire = b"before".to_vec();
+        assert!(encode_start(&output(Vec::new()), MAX_FRAME, &mut wire).is_err());
         assert_eq!(wire, b"before");
     }
 

@@ -23,7 +23,7 @@ mod job;
 mod layer;
 mod report;
 
-pub use frame::{Decoder, Error, MAX_FRAME, encode};
+pub use frame::{Decoder, Error, MAX_FRAME, encode, encode_start};
 pub use job::{FromHost, Job, Program, Stage, Step};
 pub use layer::{EntryKind, LayerEntry, LayerRecord};
 pub use report::{Ending, FromGuest, GuestFailure, ScratchUsage, StepReport, Stream};
