@@ -1,6 +1,7 @@
 //! Container image formats as pure functions from readers to writers: no paths of the host, no
 //! clock, no environment, no network.
 
+pub mod compress;
 pub mod digest;
 pub mod entry;
 mod error;
