@@ -2,6 +2,7 @@
 //! clock, no environment, no network.
 
 pub mod compress;
+pub mod config;
 pub mod digest;
 pub mod entry;
 mod error;
