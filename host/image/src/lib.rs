@@ -7,6 +7,7 @@ pub mod digest;
 pub mod entry;
 mod error;
 pub mod path;
+pub mod reference;
 pub mod tar;
 pub mod tree;
 
