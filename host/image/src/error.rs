@@ -38,6 +38,9 @@ pub(crate) enum Kind {
     /// A tar archive is not one, or not whole.
     #[error(transparent)]
     Tar(Box<tar::ReadError>),
+    /// A file does not fit into an archive, or changed while it was written.
+    #[error(transparent)]
+    TarWrite(Box<tar::WriteError>),
 }
 
 impl Error {

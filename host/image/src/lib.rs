@@ -10,5 +10,7 @@ pub mod path;
 pub mod reference;
 pub mod tar;
 pub mod tree;
+pub mod whiteout;
+pub mod xattr;
 
 pub use error::Error;

@@ -88,8 +88,9 @@ pub(crate) fn normalize(raw: &[u8], allowance: fn(&[u8]) -> usize) -> Result<Vec
     if path.len() > MAX_PATH { Err(BadPath::LongPath) } else { Ok(path) }
 }
 
-/// Accepts what already has the form of [`Entry::path`](crate::entry::Entry::path).
-pub(crate) fn check(path: &[u8]) -> Result<(), BadPath> {
+/// Accepts what already has the form of [`Entry::path`](crate::entry::Entry::path), with the same
+/// allowance.
+pub(crate) fn check(path: &[u8], allowance: fn(&[u8]) -> usize) -> Result<(), BadPath> {
     if path.is_empty() {
         return Ok(());
     }
@@ -97,9 +98,14 @@ pub(crate) fn check(path: &[u8]) -> Result<(), BadPath> {
         if name.is_empty() || name == b"." {
             return Err(BadPath::NotNormal);
         }
-        check_name(name, 0)?;
+        check_name(name, allowance(name))?;
     }
     if path.len() > MAX_PATH { Err(BadPath::LongPath) } else { Ok(()) }
+}
+
+/// True of what a symbolic link can point to: not empty, shorter than [`MAX_PATH`], without NUL.
+pub(crate) fn is_symlink_target(target: &[u8]) -> bool {
+    !target.is_empty() && target.len() < MAX_PATH && !target.contains(&0)
 }
 
 fn check_name(name: &[u8], allowance: usize) -> Result<(), BadPath> {
@@ -149,10 +155,10 @@ mod tests {
             (&long_path, BadPath::LongPath),
         ] {
             assert_eq!(normal(raw), Err(error), "{raw:?}");
-            assert_eq!(check(raw.as_bytes()), Err(error), "{raw:?}");
+            assert_eq!(check(raw.as_bytes(), |_| 0), Err(error), "{raw:?}");
         }
         for raw in ["/a", "a/", "a//b", "./a", "a/."] {
-            assert_eq!(check(raw.as_bytes()), Err(BadPath::NotNormal), "{raw}");
+            assert_eq!(check(raw.as_bytes(), |_| 0), Err(BadPath::NotNormal), "{raw}");
         }
     }
 

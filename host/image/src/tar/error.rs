@@ -82,3 +82,41 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
+
+/// An entry that cannot be written, or was not written as announced.
+#[derive(Debug, thiserror::Error)]
+#[error("tar entry {}: {problem}", Quoted(path))]
+pub(crate) struct WriteError {
+    pub path: Vec<u8>,
+    pub problem: WriteProblem,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteProblem {
+    #[error("the path {0}")]
+    Path(BadPath),
+    #[error("the link target {} {why}", Quoted(target))]
+    LinkTarget { target: Vec<u8>, why: BadPath },
+    #[error("the link target is empty, too long or has a NUL byte")]
+    SymlinkTarget,
+    #[error("only a directory can be the root")]
+    RootKind,
+    #[error("the mode {0:o} is out of range")]
+    Mode(u16),
+    #[error("the device number {major}:{minor} is out of range")]
+    Device { major: u32, minor: u32 },
+    #[error("extended attribute {}: {why}", Quoted(name))]
+    Xattr { name: Vec<u8>, why: &'static str },
+    #[error("an extended header of {size} bytes, more than the {limit} that readers allow")]
+    LongExtension { size: u64, limit: u64 },
+    #[error("more than the announced {size} bytes of data")]
+    TooMuchData { size: u64 },
+    #[error("{missing} of the announced {size} bytes of data are missing")]
+    MissingData { size: u64, missing: u64 },
+}
+
+impl From<WriteError> for crate::Error {
+    fn from(error: WriteError) -> Self {
+        Kind::TarWrite(Box::new(error)).into()
+    }
+}
