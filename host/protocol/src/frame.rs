@@ -130,6 +130,10 @@ impl Decoder {
     ///
     /// # Errors
     /// When the frame is too long or no `M`. The stream is then out of step: give it up.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "no iterator: each call chooses its type, None is not the end"
+    )]
     pub fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, Error> {
         let rest = &self.buffer[self.consumed..];
         let Some((prefix, rest)) = rest.split_first_chunk::<LENGTH_BYTES>() else {

@@ -1,0 +1,101 @@
+//! The virtual machine around the job: what a kernel leaves to its first process.
+
+use crate::{
+    failure::{Result, Trying},
+    sys,
+};
+use kiln_protocol::{AGENT_PORT, HOST_CID, Job};
+use rustix::{
+    fs::{Mode, mkdir},
+    io::Errno,
+    mount::{MountFlags, mount},
+    net::{AddressFamily, SocketFlags, SocketType, socket_with},
+    process::{Resource, Rlimit, setrlimit, umask},
+    system::{RebootCommand, reboot, sethostname},
+    time::{ClockId, Timespec, clock_gettime, clock_settime},
+};
+use std::{ffi::CStr, os::fd::OwnedFd};
+
+/// Most open files of a process: few at first, as some programs close each possible one; many if asked for.
+const OPEN_FILES: Rlimit = Rlimit { current: Some(1024), maximum: Some(524_288) };
+/// Never chosen when memory runs out.
+const NEVER_KILLED: &str = "-1000";
+
+/// Makes a panic of process 1 end the VM, after its message: the kernel would only print more.
+/// Steps' processes take this back: there reboot(2) means another thing.
+pub fn power_off_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("kiln-agent: {panic}");
+        power_off();
+    }));
+}
+
+/// Connects to the host. Needs nothing mounted.
+///
+/// # Errors
+/// When there is no vsock device or nobody listens.
+pub fn connect() -> Result<OwnedFd> {
+    sys::connect_vsock(HOST_CID, AGENT_PORT).trying(|| "connect to the host")
+}
+
+/// Mounts what the agent itself needs.
+///
+/// # Errors
+/// That of mount(2).
+pub fn mount_system() -> Result<()> {
+    umask(Mode::empty());
+    for (target, file_system) in [(c"/dev", c"devtmpfs"), (c"/proc", c"proc"), (c"/sys", c"sysfs")] {
+        mount_at(target, file_system)?;
+    }
+    Ok(())
+}
+
+fn mount_at(target: &CStr, file_system: &CStr) -> Result<()> {
+    let describe = || format!("mount {}", target.to_string_lossy());
+    match mkdir(target, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) => {}
+        other => other.trying(describe)?,
+    }
+    mount(file_system, target, file_system, MountFlags::empty(), None).trying(describe)
+}
+
+/// Sets clock, host name, network and limits.
+///
+/// # Errors
+/// What could not be set.
+pub fn set_up(job: &Job) -> Result<()> {
+    set_clock(job.clock)?;
+    set_host_name(&job.hostname)?;
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    let socket = socket.trying(|| "make a socket")?;
+    sys::loopback_up(std::os::fd::AsFd::as_fd(&socket)).trying(|| "bring up the loopback interface")?;
+    set_limits()
+}
+
+/// Sets the host name that steps see.
+///
+/// # Errors
+/// That of sethostname(2).
+pub fn set_host_name(name: &str) -> Result<()> {
+    sethostname(name.as_bytes()).trying(|| format!("set the host name {name:?}"))
+}
+
+/// Sets the clock; near the epoch to what the kernel takes: it was never before the machine's start.
+fn set_clock(seconds: u64) -> Result<()> {
+    let uptime = clock_gettime(ClockId::Monotonic).tv_sec;
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX).max(uptime + 1);
+    clock_settime(ClockId::Realtime, Timespec { tv_sec: seconds, tv_nsec: 0 }).trying(|| "set the clock")
+}
+
+fn set_limits() -> Result<()> {
+    setrlimit(Resource::Nofile, OPEN_FILES).trying(|| "set the limit of open files")?;
+    std::fs::write("/proc/self/oom_score_adj", NEVER_KILLED).trying(|| "set oom_score_adj")
+}
+
+/// Ends the VM. QEMU's `-no-reboot` and kiln's own engine take a restart as the end, and it is the
+/// shortest way there. No file system is synced: nothing on them is wanted any more.
+pub fn power_off() -> ! {
+    _ = reboot(RebootCommand::Restart);
+    // Only when it is not allowed to.
+    sys::exit(1)
+}
