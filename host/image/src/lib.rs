@@ -4,6 +4,7 @@
 pub mod compress;
 pub mod config;
 pub mod digest;
+pub mod docker_archive;
 pub mod entry;
 mod error;
 pub mod path;

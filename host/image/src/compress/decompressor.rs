@@ -40,16 +40,16 @@ const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
 const BZIP2_MAGIC: &[u8] = b"BZh";
 const BZIP2_BLOCK_MAGICS: [&[u8]; 2] = [b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90"];
 
+/// Compressed in a way that container tools have never agreed on; the name of the way.
+struct Unsupported(&'static str);
+
 impl Format {
-    /// The format of a stream that begins so.
-    ///
-    /// # Errors
-    /// When it is compressed in a way that container tools have never agreed on: xz, bzip2.
-    fn detect(head: &[u8]) -> Result<Self, Error> {
-        let refused = |name| {
-            let message = format!("this is {name}-compressed: kiln reads gzip, zstd and uncompressed");
-            Err(Kind::Unsupported(message).into())
-        };
+    /// The format of a stream that begins so, or `None` when it is one of those not read.
+    pub(crate) fn detect(head: &[u8]) -> Option<Self> {
+        Self::try_detect(head).ok()
+    }
+
+    fn try_detect(head: &[u8]) -> Result<Self, Unsupported> {
         if head.starts_with(GZIP_MAGIC) {
             return Ok(Self::Gzip);
         }
@@ -57,10 +57,10 @@ impl Format {
             return Ok(Self::Zstd);
         }
         if head.starts_with(XZ_MAGIC) {
-            return refused("xz");
+            return Err(Unsupported("xz"));
         }
         if is_bzip2(head) {
-            return refused("bzip2");
+            return Err(Unsupported("bzip2"));
         }
         Ok(Self::None)
     }
@@ -81,6 +81,8 @@ fn is_bzip2(head: &[u8]) -> bool {
 /// Its errors carry an [`Error`] that tells a truncated stream from a corrupt one; errors of the
 /// reader beneath pass as they are.
 pub struct Decompressor<R: Read> {
+    /// For messages.
+    name: String,
     format: Format,
     inner: Inner<R>,
 }
@@ -100,24 +102,25 @@ impl<R: Read> Decompressor<R> {
     /// # Errors
     /// When the source cannot be read, or is xz or bzip2.
     pub fn new(source: R) -> Result<Self, Error> {
+        Self::named(source, "the input".to_owned())
+    }
+
+    /// As [`new`](Self::new); messages call the source `name`.
+    pub(crate) fn named(source: R, name: String) -> Result<Self, Error> {
         let mut source = Source { inner: source, offset: 0, failed: false };
         let mut head = Vec::with_capacity(MAGIC_BYTES);
-        let doing = || "read the first bytes".to_owned();
-        (&mut source)
-            .take(MAGIC_BYTES as u64)
-            .read_to_end(&mut head)
-            .map_err(|e| Error::from_io(e, doing))?;
-        let format = Format::detect(&head)?;
+        let reading = |error| Error::from_io(error, || format!("read {name}"));
+        (&mut source).take(MAGIC_BYTES as u64).read_to_end(&mut head).map_err(reading)?;
+        let format = Format::try_detect(&head).map_err(|Unsupported(way)| {
+            Kind::Unsupported(format!("{name} is {way}-compressed: kiln reads gzip, zstd and uncompressed"))
+        })?;
         let input = BufReader::with_capacity(64 << 10, Cursor::new(head).chain(source));
         let inner = match format {
             Format::Gzip => Inner::Gzip(Box::new(Members::new(input))),
-            Format::Zstd => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(input);
-                Inner::Zstd(decoder.map_err(|e| Error::from_io(e, || "start to decompress".to_owned()))?)
-            }
+            Format::Zstd => Inner::Zstd(zstd::stream::read::Decoder::with_buffer(input).map_err(reading)?),
             Format::None => Inner::None(input),
         };
-        Ok(Self { format, inner })
+        Ok(Self { name, format, inner })
     }
 
     /// What the stream is compressed with.
@@ -140,7 +143,7 @@ impl<R: Read> Decompressor<R> {
         if source.failed || error.kind() == io::ErrorKind::Interrupted {
             return error;
         }
-        let what = format!("{} stream", self.format);
+        let what = format!("{}, a {} stream,", self.name, self.format);
         let kind = match error.kind() {
             io::ErrorKind::UnexpectedEof => Kind::Truncated { what, offset: source.offset },
             _ => Kind::caused(what, format!("before byte {}", source.offset), error),
@@ -289,7 +292,7 @@ mod tests {
         ] {
             let error = read(head).unwrap_err();
             assert!(error.is_unsupported());
-            let expected = format!("this is {name}-compressed: kiln reads gzip, zstd and uncompressed");
+            let expected = format!("the input is {name}-compressed: kiln reads gzip, zstd and uncompressed");
             assert_eq!(error.to_string(), expected);
         }
     }
@@ -302,7 +305,8 @@ mod tests {
             for cut in (MAGIC_BYTES..whole.len()).filter(|&cut| cut != second) {
                 let error = read(&whole[..cut]).unwrap_err();
                 assert!(error.is_truncated(), "{compression} {cut}: {error:?}");
-                let expected = format!("{} stream ends early, at byte {cut}", compression.format());
+                let expected =
+                    format!("the input, a {} stream, ends early, at byte {cut}", compression.format());
                 assert_eq!(error.to_string(), expected);
             }
         }
@@ -332,7 +336,7 @@ mod tests {
         whole[end - 8] ^= 1;
         let error = read(&whole).unwrap_err();
         assert!(error.is_corrupt());
-        assert_eq!(error.to_string(), "gzip stream is corrupt: before byte 27");
+        assert_eq!(error.to_string(), "the input, a gzip stream, is corrupt: before byte 27");
     }
 
     #[test]

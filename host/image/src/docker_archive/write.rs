@@ -1,0 +1,177 @@
+//! A whole archive, both layouts at once, the same bytes every time.
+//!
+//! Only headers and documents are compressed here; layers are copied as the source has them. That
+//! the pieces may just follow one another is explained in [`compress`](crate::compress).
+
+use super::manifest::Item;
+use super::v1::{self, V1Layer};
+use super::{LayerSource, MANIFEST, REPOSITORIES, StoredLayer};
+use crate::compress::{Compression, piece};
+use crate::config::ImageConfig;
+use crate::digest::Digest;
+use crate::entry::{self, Entry, Metadata};
+use crate::error::{Error, Kind};
+use crate::reference::ImageName;
+use crate::tar;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+
+/// Bytes copied at once.
+const BUFFER: usize = 128 << 10;
+/// Members are padded to a multiple of this.
+const TAR_BLOCK: u64 = 512;
+/// Nobody should change them.
+const FILE_MODE: u16 = 0o444;
+/// Symbolic links have no mode of their own.
+const SYMLINK_MODE: u16 = 0o777;
+
+/// Writes an archive of one image to `out`, which need not seek, and gives `out` back.
+///
+/// `config_json` is the image's configuration, whose `rootfs.diff_ids` are the layers that are asked
+/// for, each once. Times are zero, owners root: equal input makes equal output.
+///
+/// # Errors
+/// - [corrupt](Error::is_corrupt): `config_json` is no configuration, or a layer has not the size it
+///   was said to have (noticed only when not compressed);
+/// - [io](Error::is_io): `out` or `source` failed.
+pub fn write<W: Write, S: LayerSource>(
+    out: W,
+    compression: Compression,
+    config_json: &[u8],
+    names: &[ImageName],
+    source: &mut S,
+) -> Result<W, Error> {
+    let config = ImageConfig::parse(config_json)?;
+    let diff_ids = &config.rootfs.diff_ids;
+    let mut writer = Writer { out, compression, pending: Vec::new() };
+    for diff_id in distinct(diff_ids) {
+        writer.layer(diff_id, source)?;
+    }
+    let config_member = format!("{}.json", Digest::of(config_json).hex());
+    writer.document(&config_member, config_json)?;
+    let chain = v1::chain(config_json, diff_ids)?;
+    for layer in &chain {
+        writer.v1_layer(layer)?;
+    }
+    if let Some(top) = chain.last() {
+        writer.document(REPOSITORIES, &repositories(names, &top.id))?;
+    }
+    writer.document(MANIFEST, &manifest(config_member, names, diff_ids))?;
+    writer.finish()
+}
+
+/// The layers in order, without those that came before.
+fn distinct(diff_ids: &[Digest]) -> impl Iterator<Item = &Digest> {
+    let mut seen = BTreeSet::new();
+    diff_ids.iter().filter(move |diff_id| seen.insert(**diff_id))
+}
+
+fn layer_member(diff_id: &Digest) -> String {
+    format!("{}.tar", diff_id.hex())
+}
+
+fn manifest(config: String, names: &[ImageName], diff_ids: &[Digest]) -> Vec<u8> {
+    let item = Item {
+        config,
+        repo_tags: Some(names.iter().map(ImageName::to_string).collect()),
+        layers: Some(diff_ids.iter().map(layer_member).collect()),
+    };
+    serde_json::to_vec(&[item]).expect("text only")
+}
+
+/// Names to tags to the top layer.
+fn repositories(names: &[ImageName], top: &str) -> Vec<u8> {
+    let mut repositories: BTreeMap<String, BTreeMap<&str, &str>> = BTreeMap::new();
+    for name in names {
+        repositories.entry(name.repository()).or_default().insert(name.tag(), top);
+    }
+    serde_json::to_vec(&repositories).expect("text only")
+}
+
+/// Puts compressed pieces together.
+struct Writer<W> {
+    out: W,
+    compression: Compression,
+    /// What is to be compressed as one piece before the next layer.
+    pending: Vec<u8>,
+}
+
+impl<W: Write> Writer<W> {
+    fn document(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let entry = file(name, bytes.len() as u64);
+        tar::Writer::new(&mut self.pending).append(&entry, &mut &*bytes)
+    }
+
+    fn v1_layer(&mut self, layer: &V1Layer) -> Result<(), Error> {
+        let target = format!("../{}", layer_member(&layer.diff_id));
+        let link = symlink(&format!("{}/layer.tar", layer.id), target);
+        tar::Writer::new(&mut self.pending).begin(&link)?;
+        self.document(&format!("{}/VERSION", layer.id), v1::VERSION)?;
+        self.document(&format!("{}/json", layer.id), &layer.json)
+    }
+
+    /// Copies a layer from the source.
+    fn layer(&mut self, diff_id: &Digest, source: &mut impl LayerSource) -> Result<(), Error> {
+        let opening = |source| Kind::Io { doing: format!("open layer {diff_id}"), source };
+        let StoredLayer { size, bytes } = source.open(diff_id).map_err(opening)?;
+        tar::Writer::new(&mut self.pending).begin(&file(&layer_member(diff_id), size))?;
+        self.flush_piece()?;
+        let copied = self.copy(bytes, diff_id)?;
+        if self.compression == Compression::None && copied != size {
+            let why = format!("it has {copied} bytes, not the {size} it was said to have");
+            return Err(Kind::corrupt(format!("layer {diff_id}"), why).into());
+        }
+        self.pad(size);
+        Ok(())
+    }
+
+    fn copy(&mut self, mut bytes: impl Read, diff_id: &Digest) -> Result<u64, Error> {
+        let mut buffer = vec![0; BUFFER];
+        let mut copied = 0;
+        loop {
+            match bytes.read(&mut buffer) {
+                Ok(0) => return Ok(copied),
+                Ok(count) => {
+                    self.out.write_all(&buffer[..count]).map_err(writing)?;
+                    copied += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::from_io(error, || format!("read layer {diff_id}"))),
+            }
+        }
+    }
+
+    /// Fills the last block of a member of this size.
+    fn pad(&mut self, size: u64) {
+        let padding = (TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK;
+        self.pending.extend(std::iter::repeat_n(0, usize::try_from(padding).expect("less than a block")));
+    }
+
+    fn flush_piece(&mut self) -> Result<(), Error> {
+        let pending = std::mem::take(&mut self.pending);
+        self.out.write_all(&piece(self.compression, &pending)).map_err(writing)
+    }
+
+    fn finish(mut self) -> Result<W, Error> {
+        tar::Writer::new(&mut self.pending).finish()?;
+        self.flush_piece()?;
+        self.out.flush().map_err(writing)?;
+        Ok(self.out)
+    }
+}
+
+fn file(name: &str, size: u64) -> Entry {
+    entry(name, FILE_MODE, entry::Kind::File { size })
+}
+
+fn symlink(name: &str, target: String) -> Entry {
+    entry(name, SYMLINK_MODE, entry::Kind::Symlink { target: target.into_bytes() })
+}
+
+fn entry(name: &str, mode: u16, kind: entry::Kind) -> Entry {
+    Entry { path: name.into(), metadata: Metadata { mode, ..Metadata::default() }, kind }
+}
+
+fn writing(error: io::Error) -> Error {
+    Kind::Io { doing: "write the archive".to_owned(), source: error }.into()
+}
