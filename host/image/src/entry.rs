@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// What a layer keeps of a file besides its contents.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Metadata {
     /// Permission bits with setuid, setgid and sticky: `0o7777`.
     pub mode: u16,

@@ -1,7 +1,7 @@
 //! The error of this crate.
 
 use crate::digest::Digest;
-use crate::tar;
+use crate::{layer, merge, tar};
 use std::io;
 
 /// What went wrong with an image format. Ask it what class of failure it is; show it to a person.
@@ -41,6 +41,12 @@ pub(crate) enum Kind {
     /// A file does not fit into an archive, or changed while it was written.
     #[error(transparent)]
     TarWrite(Box<tar::WriteError>),
+    /// A layer that cannot be laid over those below.
+    #[error(transparent)]
+    Merge(Box<merge::MergeError>),
+    /// A file that cannot be in a layer.
+    #[error(transparent)]
+    Layer(Box<layer::LayerError>),
 }
 
 impl Error {
@@ -61,7 +67,7 @@ impl Error {
     /// The input breaks the rules of its format.
     pub fn is_corrupt(&self) -> bool {
         match &self.0 {
-            Kind::Corrupt { .. } => true,
+            Kind::Corrupt { .. } | Kind::Merge(_) => true,
             Kind::Tar(error) => error.is_corrupt(),
             _ => false,
         }

@@ -3,12 +3,16 @@
 
 pub mod compress;
 pub mod config;
+pub mod contents;
 pub mod digest;
 pub mod docker_archive;
 pub mod entry;
 mod error;
+pub mod layer;
+pub mod merge;
 pub mod path;
 pub mod reference;
+pub mod resolve;
 pub mod tar;
 pub mod tree;
 pub mod whiteout;

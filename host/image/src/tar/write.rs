@@ -374,6 +374,8 @@ mod tests {
 
     const EMPTY: Kind = Kind::File { size: 0 };
 
+    type Change<T> = fn(&mut T);
+
     /// An archive of one entry, without the end marker.
     fn archive_of(entry: &Entry) -> Vec<u8> {
         let mut archive = Writer::new(Vec::new());
@@ -418,7 +420,7 @@ mod tests {
     fn records_are_written_only_where_the_header_is_too_small() {
         let name_100 = "n".repeat(100);
         let split_256 = ["p".repeat(155), name_100.clone()].join("/");
-        let cases: [(&str, Kind, fn(&mut Metadata), &str); 14] = [
+        let cases: [(&str, Kind, Change<Metadata>, &str); 14] = [
             (&name_100, EMPTY, |_| {}, ""),
             (&split_256, EMPTY, |_| {}, ""),
             (&split_256[1..], Kind::Directory, |_| {}, "266 path="),
@@ -486,12 +488,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_in_an_archive_is_refused() {
-        let with = |change: fn(&mut Entry)| {
+        let with = |change: Change<Entry>| {
             let mut entry = entry(b"a", EMPTY);
             change(&mut entry);
             Writer::new(io::sink()).begin(&entry).unwrap_err().to_string()
         };
-        let cases: [(fn(&mut Entry), &str); 11] = [
+        let cases: [(Change<Entry>, &str); 11] = [
             (|e| e.path = b"/a".to_vec(), "tar entry \"/a\": the path has an empty or `.` component"),
             (|e| e.path = b"a\0".to_vec(), "tar entry \"a\\0\": the path has a NUL byte"),
             (|e| e.path = b"..".to_vec(), "tar entry \"..\": the path has a `..` component"),
