@@ -78,3 +78,21 @@ impl Confinement {
         run(&["unshare", "--user", "true"]).output().is_ok_and(|output| !output.status.success())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_can_give_up_every_right() {
+        let mount_point = tempfile::tempdir().expect("a directory can be made");
+        let confinement = Confinement::find(mount_point.path());
+        assert_eq!(confinement.is_some(), is_root());
+        let Some(confinement) = confinement else { return };
+        let words = confinement.words();
+        let mut pwd = std::process::Command::new(&words[0]);
+        pwd.args(&words[1..]).args(["sh", "-c", "pwd; id -u; id -G"]).current_dir("/usr/bin");
+        let printed = succeed(&mut pwd);
+        assert_eq!(String::from_utf8_lossy(&printed), format!("/usr/bin\n{NOBODY}\n{NOBODY}\n"));
+    }
+}
