@@ -43,34 +43,46 @@ pub struct Streams {
     pub report: OwnedFd,
 }
 
+struct Standard {
+    stdin: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
 /// What comes back through [`Streams::report`]: how the step ended, or what failed (with errno).
 pub type Verdict = std::result::Result<Ending, (String, i32)>;
 
 /// Runs the step, as process 1 of new namespaces.
-pub fn run(launch: &Launch<'_>, streams: &Streams) -> ! {
+pub fn run(launch: &Launch<'_>, streams: Streams) -> ! {
     // Only the agent's own panic ends the VM.
     drop(std::panic::take_hook());
-    let verdict = enter_and_run(launch, streams).map_err(|failure| (failure.what, failure.errno));
-    report(&streams.report, &verdict);
+    let Streams { stdin, stdout, stderr, report } = streams;
+    let standard = Standard { stdin, stdout, stderr };
+    let verdict = enter_and_run(launch, standard, &report).map_err(|failure| (failure.what, failure.errno));
+    tell(&report, &verdict);
     sys::exit(0)
 }
 
 /// One write of less than `PIPE_BUF` is atomic; nobody is there to tell that it failed.
-fn report(pipe: &OwnedFd, verdict: &Verdict) {
+fn tell(pipe: &OwnedFd, verdict: &Verdict) {
     let mut frame = Vec::new();
     if encode(verdict, &mut frame).is_ok() {
         _ = write(pipe, &frame);
     }
 }
 
-fn enter_and_run(launch: &Launch<'_>, streams: &Streams) -> Result<Ending> {
+fn enter_and_run(launch: &Launch<'_>, standard: Standard, report: &OwnedFd) -> Result<Ending> {
     launch.view.enter()?;
     let script = write_script(launch.step)?;
     match sys::fork(Namespaces::Inherited).trying(|| "start a process")? {
-        Fork::Parent { child, .. } => wait_for(child),
+        Fork::Parent { child, .. } => {
+            // A step that closes its input is the only one that had it open.
+            drop(standard);
+            wait_for(child)
+        }
         Fork::Child => {
-            let failed = become_program(launch, streams, &script);
-            report(&streams.report, &Ok(failed.into()));
+            let failed = become_program(launch, &standard, &script);
+            tell(report, &Ok(failed.into()));
             sys::exit(0)
         }
     }
@@ -118,12 +130,12 @@ fn file_name(name: &str) -> String {
     if name.is_empty() { "step".into() } else { name }
 }
 
-fn become_program(launch: &Launch<'_>, streams: &Streams, script: &str) -> NotStarted {
+fn become_program(launch: &Launch<'_>, standard: &Standard, script: &str) -> NotStarted {
     let step = launch.step;
     let prepared = || -> std::result::Result<Vec<CString>, NotStarted> {
         let account = find_account(step.user.as_deref())?;
         let environment = program::environment(&step.environment, launch.variables, &account.home)?;
-        attach(streams).map_err(|e| NotStarted::new("standard streams", e.raw_os_error()))?;
+        attach(standard).map_err(|e| NotStarted::new("standard streams", e.raw_os_error()))?;
         enter_directory(step.working_directory.as_deref().unwrap_or(launch.working_directory))?;
         leave_agent_state()?;
         assume(&account)?;
@@ -143,13 +155,13 @@ fn find_account(user: Option<&str>) -> std::result::Result<Account, NotStarted> 
         .map_err(|what| NotStarted::new(what, 0))
 }
 
-fn attach(streams: &Streams) -> rustix::io::Result<()> {
-    match &streams.stdin {
+fn attach(standard: &Standard) -> rustix::io::Result<()> {
+    match &standard.stdin {
         Some(stdin) => dup2_stdin(stdin)?,
         None => dup2_stdin(open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)?,
     }
-    dup2_stdout(&streams.stdout)?;
-    dup2_stderr(&streams.stderr)
+    dup2_stdout(&standard.stdout)?;
+    dup2_stderr(&standard.stderr)
 }
 
 fn enter_directory(path: &str) -> std::result::Result<(), NotStarted> {

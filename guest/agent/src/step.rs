@@ -36,7 +36,11 @@ pub fn run(launch: &Launch<'_>, connection: &mut Connection) -> Result<Ending> {
     let (report, theirs_report) = pipe()?;
     let streams = Streams { stdin: theirs_in, stdout: theirs_out, stderr: theirs_err, report: theirs_report };
     let (child, pidfd) = match sys::fork(Namespaces::Own).trying(|| "make namespaces")? {
-        Fork::Child => namespace::run(launch, &streams),
+        Fork::Child => {
+            // An end held here would keep the step from ever reading the end of its input.
+            drop((stdin, stdout, stderr, report));
+            namespace::run(launch, streams)
+        }
         Fork::Parent { child, pidfd } => (child, pidfd),
     };
     drop(streams);
