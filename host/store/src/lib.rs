@@ -1,1 +1,51 @@
-//! Placeholder until this room is furnished.
+//! Content-addressed cache: verified layers, and base images ready to mount.
+//!
+//! # What is where
+//! Everything is under one directory, which belongs to one user:
+//!
+//! ```text
+//! layers/<diff ID>.tar                a layer, uncompressed: exactly the bytes of that digest
+//! compressed/<format>/<diff ID>.<how> the same, compressed: `.gzip-6`, `.zstd-3`
+//! images/<image ID>.json              an image's configuration, which names its layers
+//! bases/<chain>.erofs                 EROFS index over an image's layers, by their diff IDs
+//! archives/<place>.json               which image an archive file holds, while it is unchanged
+//! tmp/                                what is being written
+//! ```
+//!
+//! # Who may be here at the same time
+//! Any number of processes, each of which may be killed at any moment. A file appears under its name
+//! whole, verified and on the disk, by a rename; there are no other changes but removals. Whoever
+//! writes or uses a file holds a shared flock(2) on it, which ends with the process, however that
+//! ends. Removal needs the exclusive lock: what cannot be locked is in use, and what can be locked in
+//! `tmp/` was left behind by the dead. Two who make the same file at once both make it, and the last
+//! rename wins, to no difference.
+//!
+//! # When an archive is known
+//! Like git's index, `archives/` notes a file's identity: device, inode, size, times. It is only
+//! written when the file had already been left alone for a while, because a change within the
+//! clock's grain of the last one would not show.
+//!
+//! # Last use
+//! A file's modification time: contents that are named by digest need none of their own.
+
+mod archive;
+mod base;
+mod compressed;
+mod directory;
+mod error;
+mod held;
+mod image;
+mod pending;
+mod segment;
+mod usage;
+
+#[cfg(test)]
+mod sample;
+
+pub use base::Base;
+pub use directory::Store;
+pub use error::Error;
+pub use held::{Layer, LayerReader};
+pub use image::StoredImage;
+pub use segment::{Composed, Segment, compose};
+pub use usage::{Prune, Removed, Usage};

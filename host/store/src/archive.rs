@@ -1,0 +1,161 @@
+//! Taking images in from `docker-archive` files, and knowing them again.
+
+mod identity;
+
+use crate::error::Kind;
+use crate::held::Layer;
+use crate::pending::{self, Pending};
+use crate::{Error, Store, StoredImage, held};
+use identity::Identity;
+use kiln_image::digest::Digest;
+use kiln_image::docker_archive::{self, Archive, LayerRef, LayerSink};
+use kiln_image::reference::Choice;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What is noted of an archive that was read.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    image_id: Digest,
+}
+
+impl Store {
+    /// The image that `choice` means in the archive at `path`, its ID compared with `expected` when
+    /// one is given. An archive that was read before and is unchanged is not read again.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not what [`docker_archive::read`] takes, or the store cannot be
+    /// written. The store is then as it was: what was not verified is never in it.
+    pub fn import_docker_archive(
+        &self,
+        path: &Path,
+        choice: &Choice,
+        expected: Option<&Digest>,
+    ) -> Result<StoredImage, Error> {
+        let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+        let identity = Identity::of(&file, path)?;
+        if let Some(known) = self.known_image(identity.as_ref(), choice)?
+            && expected.is_none_or(|expected| *expected == known.image_id)
+        {
+            return Ok(known);
+        }
+        let image = self.import_stream(&file, path, choice, expected)?;
+        if let Some(identity) = identity
+            && identity.is_settled()
+            && Identity::of(&file, path)?.as_ref() == Some(&identity)
+        {
+            self.note(&identity, choice, image.image_id)?;
+        }
+        Ok(image)
+    }
+
+    /// The same of a stream, which is read wholly. `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`import_docker_archive`](Self::import_docker_archive).
+    pub fn import_stream(
+        &self,
+        stream: impl Read,
+        name: &Path,
+        choice: &Choice,
+        expected: Option<&Digest>,
+    ) -> Result<StoredImage, Error> {
+        let mut incoming = Incoming { store: self, layers: HashMap::new() };
+        let read = docker_archive::read(stream, choice, expected, &mut incoming);
+        let unusable = |source| Kind::Archive { path: name.to_path_buf(), source };
+        let archive = read.map_err(|error| Error::writing(&self.tmp(), error, unusable))?;
+        incoming.keep(archive)
+    }
+
+    fn known_image(
+        &self,
+        identity: Option<&Identity>,
+        choice: &Choice,
+    ) -> Result<Option<StoredImage>, Error> {
+        let Some(identity) = identity else { return Ok(None) };
+        let path = self.archive_path(&identity.key(choice));
+        let Some(mut file) = held::hold(&path)? else { return Ok(None) };
+        let mut json = Vec::new();
+        file.read_to_end(&mut json).map_err(|e| Error::io("read", &path, e))?;
+        match serde_json::from_slice::<Note>(&json) {
+            Ok(note) => self.image(&note.image_id),
+            // Of another version of kiln.
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn note(&self, identity: &Identity, choice: &Choice, image_id: Digest) -> Result<(), Error> {
+        let json = serde_json::to_vec(&Note { image_id }).expect("text only");
+        pending::write_file(&self.tmp(), &self.archive_path(&identity.key(choice)), &json)?;
+        Ok(())
+    }
+}
+
+/// The layers of an archive, until it is known which are the image's and that they are right.
+struct Incoming<'s> {
+    store: &'s Store,
+    layers: HashMap<Digest, Arrived>,
+}
+
+enum Arrived {
+    /// Hashed, not yet under its name.
+    New(Pending),
+    /// The store had it.
+    Known(Layer),
+}
+
+impl LayerSink for Incoming<'_> {
+    type Writer = LayerWriter;
+
+    fn begin(&mut self, _member: &str) -> io::Result<LayerWriter> {
+        Ok(LayerWriter(Pending::create(&self.store.tmp()).map_err(io::Error::other)?))
+    }
+
+    fn end(&mut self, writer: LayerWriter, layer: LayerRef) -> io::Result<()> {
+        let known = self.store.layer(&layer.diff_id).map_err(io::Error::other)?;
+        let arrived = known.map_or(Arrived::New(writer.0), Arrived::Known);
+        self.layers.entry(layer.diff_id).or_insert(arrived);
+        Ok(())
+    }
+}
+
+struct LayerWriter(Pending);
+
+impl Write for LayerWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Incoming<'_> {
+    /// Gives the layers of the verified image their names, and drops all others.
+    fn keep(mut self, archive: Archive) -> Result<StoredImage, Error> {
+        let layers: Vec<Layer> =
+            archive.layers.iter().map(|layer| self.keep_layer(layer)).collect::<Result<_, _>>()?;
+        self.store.keep_image(archive.config, archive.config_json, layers)
+    }
+
+    fn keep_layer(&mut self, layer: &LayerRef) -> Result<Layer, Error> {
+        let arrived = self.layers.remove(&layer.diff_id).expect("the archive's layers all came");
+        let kept = match arrived {
+            Arrived::Known(kept) => kept,
+            Arrived::New(pending) => {
+                let file = pending.publish(&self.store.layer_path(&layer.diff_id))?;
+                Layer { diff_id: layer.diff_id, file: Arc::new(file), length: layer.size }
+            }
+        };
+        self.layers.insert(layer.diff_id, Arrived::Known(kept.clone()));
+        Ok(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests;

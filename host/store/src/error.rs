@@ -1,0 +1,117 @@
+//! What can go wrong with the store.
+
+use kiln_image::digest::Digest;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Box<Kind>);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Kind {
+    #[error(
+        "no space left for {}: free some (kiln cache prune), or keep the cache elsewhere \
+         (set KILN_CACHE to another directory)",
+        .path.display()
+    )]
+    Full { path: PathBuf, source: io::Error },
+    #[error("cannot {doing} {}", .path.display())]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "the cache directory {} {why}: remove it, or set KILN_CACHE to another directory",
+        .path.display()
+    )]
+    NotOurs { path: PathBuf, why: &'static str },
+    #[error("cannot use the image in {}", .path.display())]
+    Archive { path: PathBuf, source: kiln_image::Error },
+    #[error("cannot lay layer {diff_id} over those below")]
+    Layer { diff_id: Digest, source: kiln_image::Error },
+    #[error("cannot lay out a disk over the layers")]
+    Layout { source: kiln_disk::Error },
+}
+
+impl Error {
+    /// The disk with the store's directory has no space left.
+    pub fn is_full(&self) -> bool {
+        matches!(*self.0, Kind::Full { .. })
+    }
+
+    /// What is wrong with the image, when it is the image.
+    pub fn image_error(&self) -> Option<&kiln_image::Error> {
+        match &*self.0 {
+            Kind::Archive { source, .. } | Kind::Layer { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+
+    /// An error of a file operation.
+    pub(crate) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_path_buf();
+        if is_full(&source) {
+            Kind::Full { path, source }.into()
+        } else {
+            Kind::Io { doing, path, source }.into()
+        }
+    }
+
+    /// An error of a library that was writing into `path`.
+    pub(crate) fn writing<E: std::error::Error + 'static>(
+        path: &Path,
+        error: E,
+        or: impl FnOnce(E) -> Kind,
+    ) -> Self {
+        match full_cause(&error) {
+            Some(errno) => Kind::Full { path: path.to_path_buf(), source: errno }.into(),
+            None => or(error).into(),
+        }
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Self(Box::new(kind))
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// A full disk somewhere among the causes of an error, as a new error.
+fn full_cause(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<io::Error>() {
+            Some(io) if is_full(io) => return Some(io.kind().into()),
+            Some(io) if io.get_ref().is_some() => cause = io.get_ref().map(|e| e as _),
+            _ => cause = error.source(),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_however_deep_it_is() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let wrapped = io::Error::other(io::Error::other(full()));
+        for source in [full(), wrapped, io::ErrorKind::QuotaExceeded.into()] {
+            let or = |source| Kind::Io { doing: "write", path: "/c/x".into(), source };
+            let error = Error::writing(Path::new("/c/x"), source, or);
+            assert!(error.is_full());
+            assert_eq!(
+                error.to_string(),
+                "no space left for /c/x: free some (kiln cache prune), or keep the cache elsewhere \
+                 (set KILN_CACHE to another directory)"
+            );
+        }
+        let other = Error::io("open", Path::new("/c/x"), io::ErrorKind::NotFound.into());
+        assert!(!other.is_full());
+        assert_eq!(other.to_string(), "cannot open /c/x");
+    }
+}
