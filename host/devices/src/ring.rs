@@ -1,0 +1,94 @@
+//! A queue as a device works it.
+
+use crate::chain::Chain;
+use crate::{GuestMemoryMmap, Interrupt, Queue};
+use virtio_queue::{QueueOwnedT, QueueT};
+
+/// One queue, borrowed from the transport for one [`Device::process`](crate::Device::process).
+pub struct Ring<'a> {
+    queue: &'a mut Queue,
+    interrupt: &'a dyn Interrupt,
+    /// Chains were completed since the driver was last told.
+    owes_interrupt: bool,
+    /// The ring said that there are chains, and none was popped since.
+    promised: bool,
+}
+
+impl<'a> Ring<'a> {
+    /// A queue and how to tell its driver. A queue that is not ready is as good as empty.
+    pub fn new(queue: &'a mut Queue, interrupt: &'a dyn Interrupt) -> Self {
+        Self { queue, interrupt, owes_interrupt: false, promised: false }
+    }
+
+    /// Works through everything available, and what comes meanwhile, with one interrupt at the end.
+    /// `serve` answers with the bytes it wrote into the chain; `None`: there was nothing to be done.
+    pub(crate) fn work(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        mut serve: impl FnMut(&mut Chain<'_>) -> Option<u32>,
+    ) {
+        loop {
+            self.disable_kicks(memory);
+            while let Some(mut chain) = self.pop(memory) {
+                let written = serve(&mut chain).unwrap_or(0);
+                self.complete(memory, chain.head, written);
+            }
+            if !self.enable_kicks(memory) {
+                break;
+            }
+        }
+        self.notify(memory);
+    }
+
+    /// The next chain the driver made available. A malformed one is handed back at once, unused.
+    pub(crate) fn pop<'m>(&mut self, memory: &'m GuestMemoryMmap) -> Option<Chain<'m>> {
+        loop {
+            let descriptors = self.queue.iter(memory).ok()?.next()?;
+            self.promised = false;
+            let head = descriptors.head_index();
+            match Chain::collect(memory, descriptors) {
+                Ok(chain) => return Some(chain),
+                Err(_) => self.complete(memory, head, 0),
+            }
+        }
+    }
+
+    /// Puts the chain popped last back, to be popped again.
+    pub(crate) fn unpop(&mut self) {
+        self.queue.go_to_previous_position();
+    }
+
+    /// Hands a chain back, `written` bytes of its writable part filled.
+    pub(crate) fn complete(&mut self, memory: &GuestMemoryMmap, head: u16, written: u32) {
+        // The only failure is a ring outside memory: the driver's loss.
+        let _ = self.queue.add_used(memory, head, written);
+        self.owes_interrupt = true;
+    }
+
+    /// Interrupts the driver if chains were completed and it wants to know: once per batch.
+    pub(crate) fn notify(&mut self, memory: &GuestMemoryMmap) {
+        let owed = std::mem::take(&mut self.owes_interrupt);
+        if owed && self.queue.needs_notification(memory).unwrap_or(true) {
+            // An interrupt that cannot be delivered has nobody waiting for it.
+            let _ = self.interrupt.trigger();
+        }
+    }
+
+    /// No need to be told of new chains while we look anyway.
+    pub(crate) fn disable_kicks(&mut self, memory: &GuestMemoryMmap) {
+        if self.queue.ready() {
+            let _ = self.queue.disable_notification(memory);
+        }
+    }
+
+    /// Asks to be told of new chains; true when some came meanwhile and must be looked at first.
+    ///
+    /// A driver whose ring always claims chains that cannot be popped must not keep us busy: the
+    /// claim is believed once.
+    pub(crate) fn enable_kicks(&mut self, memory: &GuestMemoryMmap) -> bool {
+        let more = self.queue.ready() && self.queue.enable_notification(memory).unwrap_or(false);
+        let believed = more && !self.promised;
+        self.promised = more;
+        believed
+    }
+}

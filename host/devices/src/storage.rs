@@ -1,0 +1,304 @@
+//! What is behind a disk: bytes that can be read and written in place.
+
+use crate::iovec;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use vm_memory::VolatileSlice;
+
+/// The unit of virtio-blk requests and capacities, in bytes (virtio 1.2 section 5.2.4).
+pub const SECTOR_BYTES: u64 = 512;
+
+/// The bytes of a disk. Offsets and lengths are in bytes; a caller stays within [`Storage::len`].
+pub trait Storage: Send + Sync {
+    /// Size in bytes. What does not fill a sector at the end is not part of the disk.
+    fn len(&self) -> u64;
+
+    /// True for a disk of no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills all of `slices` from `offset` on.
+    ///
+    /// # Errors
+    /// When the host cannot read; the slices may then be partly filled.
+    fn read_at(&self, slices: &[VolatileSlice<'_>], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `slices` from `offset` on.
+    ///
+    /// # Errors
+    /// When the host cannot write, or the storage is read-only.
+    fn write_at(&self, slices: &[VolatileSlice<'_>], offset: u64) -> io::Result<()>;
+
+    /// Makes `length` bytes from `offset` on read as zeroes and, if it can, frees their space.
+    ///
+    /// # Errors
+    /// When the host cannot, or the storage is read-only.
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Makes written bytes durable. Only called for disks that promise it.
+    ///
+    /// # Errors
+    /// When the host cannot.
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The last error of the host behind a request that failed: a full disk of the host shows here
+    /// as [`io::ErrorKind::StorageFull`], while the guest only sees an I/O error.
+    fn host_error(&self) -> Option<io::Error> {
+        None
+    }
+}
+
+/// A file as a disk.
+#[derive(Debug)]
+pub struct FileStorage {
+    file: File,
+    length: u64,
+    writable: bool,
+    last_error: AtomicI32,
+}
+
+impl FileStorage {
+    /// A disk as large as `file` is now.
+    ///
+    /// # Errors
+    /// When the size cannot be asked for.
+    pub fn writable(file: File) -> io::Result<Self> {
+        Self::new(file, true)
+    }
+
+    /// As [`writable`](Self::writable), but every change is refused.
+    ///
+    /// # Errors
+    /// When the size cannot be asked for.
+    pub fn read_only(file: File) -> io::Result<Self> {
+        Self::new(file, false)
+    }
+
+    fn new(file: File, writable: bool) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self { file, length, writable, last_error: AtomicI32::new(0) })
+    }
+
+    fn checked(&self, result: io::Result<()>) -> io::Result<()> {
+        if let Some(code) = result.as_ref().err().and_then(io::Error::raw_os_error) {
+            self.last_error.store(code, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn writing(&self) -> io::Result<()> {
+        if self.writable { Ok(()) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
+    }
+}
+
+impl Storage for FileStorage {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, slices: &[VolatileSlice<'_>], offset: u64) -> io::Result<()> {
+        let once = |rest: &[VolatileSlice<'_>], at| iovec::preadv(self.file.as_fd(), rest, at);
+        self.checked(iovec::all(slices, offset, once))
+    }
+
+    fn write_at(&self, slices: &[VolatileSlice<'_>], offset: u64) -> io::Result<()> {
+        self.writing()?;
+        let once = |rest: &[VolatileSlice<'_>], at| iovec::pwritev(self.file.as_fd(), rest, at);
+        self.checked(iovec::all(slices, offset, once))
+    }
+
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        self.writing()?;
+        if length == 0 {
+            return Ok(()); // fallocate(2) would refuse it.
+        }
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&self.file, punch, offset, length) {
+            Err(rustix::io::Errno::OPNOTSUPP) => self.write_zeroes(offset, length),
+            other => self.checked(other.map_err(io::Error::from)),
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.checked(self.file.sync_data())
+    }
+
+    fn host_error(&self) -> Option<io::Error> {
+        match self.last_error.load(Ordering::Relaxed) {
+            0 => None,
+            code => Some(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+impl FileStorage {
+    /// For file systems without holes.
+    fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
+        let mut zeroes = vec![0; 64 * 1024];
+        let (mut at, end) = (offset, offset + length);
+        while at < end {
+            let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(zeroes.len());
+            self.write_at(&[VolatileSlice::from(&mut zeroes[..count])], at)?;
+            at += count as u64;
+        }
+        Ok(())
+    }
+}
+
+/// A part of a [`ComposedStorage`].
+#[derive(Debug, Clone)]
+pub enum Segment {
+    /// `length` bytes of a file from `offset` on.
+    File {
+        /// Where the bytes are; it must not shrink while it is used.
+        file: Arc<File>,
+        /// Where in the file they start.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
+    /// So many zeroes.
+    Zeroes(u64),
+}
+
+impl Segment {
+    fn len(&self) -> u64 {
+        match self {
+            Self::File { length, .. } | Self::Zeroes(length) => *length,
+        }
+    }
+
+    /// Fills `slices` from `offset` within this segment.
+    fn read_at(&self, slices: &[VolatileSlice<'_>], offset: u64) -> io::Result<()> {
+        match self {
+            Self::File { file, offset: start, .. } => {
+                let once = |rest: &[VolatileSlice<'_>], at| iovec::preadv(file.as_fd(), rest, at);
+                iovec::all(slices, start + offset, once)
+            }
+            Self::Zeroes(_) => {
+                slices.iter().for_each(clear);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn clear(slice: &VolatileSlice<'_>) {
+    const ZEROES: [u8; 4096] = [0; 4096];
+    let mut rest = *slice;
+    while !rest.is_empty() {
+        let count = rest.len().min(ZEROES.len());
+        rest.copy_from(&ZEROES[..count]);
+        rest = rest.offset(count).expect("no more than is left");
+    }
+}
+
+/// Files, or parts of them, one behind the other as one read-only disk; nothing is copied.
+#[derive(Debug, Default)]
+pub struct ComposedStorage {
+    segments: Vec<Segment>,
+    /// Where each segment starts on the disk.
+    starts: Vec<u64>,
+    length: u64,
+    last_error: AtomicI32,
+}
+
+impl ComposedStorage {
+    /// A disk of `segments` in this order, filled up with zeroes to whole sectors.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] when their lengths do not add up to a possible size or a
+    /// segment's end is not a possible offset.
+    pub fn new(segments: impl IntoIterator<Item = Segment>) -> io::Result<Self> {
+        let mut disk = Self::default();
+        for segment in segments {
+            disk.push(segment)?;
+        }
+        disk.push(Segment::Zeroes(disk.length.next_multiple_of(SECTOR_BYTES) - disk.length))?;
+        Ok(disk)
+    }
+
+    fn push(&mut self, segment: Segment) -> io::Result<()> {
+        const SIZE_MAX: u64 = i64::MAX as u64 - SECTOR_BYTES;
+        let fits = |end: &u64| *end <= SIZE_MAX;
+        if let Segment::File { offset, length, .. } = &segment {
+            offset.checked_add(*length).filter(fits).ok_or(io::ErrorKind::InvalidInput)?;
+        }
+        let end = self.length.checked_add(segment.len()).filter(fits).ok_or(io::ErrorKind::InvalidInput)?;
+        if segment.len() > 0 {
+            self.starts.push(self.length);
+            self.segments.push(segment);
+            self.length = end;
+        }
+        Ok(())
+    }
+
+    fn read_parts(&self, slices: &[VolatileSlice<'_>], offset: u64) -> io::Result<()> {
+        let mut rest = slices.to_vec();
+        let mut at = offset;
+        // The last segment that starts at or before `offset`.
+        let mut index = self.starts.partition_point(|start| *start <= offset).saturating_sub(1);
+        while !rest.is_empty() {
+            let segment = self.segments.get(index).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let within = at - self.starts[index];
+            let part = front(&rest, segment.len() - within);
+            let count = part.iter().map(VolatileSlice::len).sum();
+            segment.read_at(&part, within)?;
+            iovec::advance(&mut rest, count);
+            at += count as u64;
+            index += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The first `count` bytes of `slices`, or all.
+fn front<'m>(slices: &[VolatileSlice<'m>], count: u64) -> Vec<VolatileSlice<'m>> {
+    let mut left = usize::try_from(count).unwrap_or(usize::MAX);
+    let mut part = Vec::with_capacity(slices.len());
+    for slice in slices {
+        let taken = slice.len().min(left);
+        part.push(slice.subslice(0, taken).expect("no more than its length"));
+        left -= taken;
+        if left == 0 {
+            break;
+        }
+    }
+    part
+}
+
+impl Storage for ComposedStorage {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, slices: &[VolatileSlice<'_>], offset: u64) -> io::Result<()> {
+        let result = self.read_parts(slices, offset);
+        if let Some(code) = result.as_ref().err().and_then(io::Error::raw_os_error) {
+            self.last_error.store(code, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn write_at(&self, _slices: &[VolatileSlice<'_>], _offset: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn punch_hole(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn host_error(&self) -> Option<io::Error> {
+        match self.last_error.load(Ordering::Relaxed) {
+            0 => None,
+            code => Some(io::Error::from_raw_os_error(code)),
+        }
+    }
+}

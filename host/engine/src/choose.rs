@@ -1,0 +1,91 @@
+//! Which engine to use.
+
+use crate::error::Kind;
+use crate::{Engine, Error, Unusable, Usable, kvm::Kvm, qemu::Qemu};
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Accel {
+    /// The fastest that works.
+    #[default]
+    Auto,
+    /// Hardware virtualisation or nothing.
+    Kvm,
+    /// Emulation, which works everywhere.
+    Tcg,
+}
+
+/// An engine that works here.
+pub struct Choice {
+    /// To launch with.
+    pub engine: Box<dyn Engine>,
+    /// What it found.
+    pub usable: Usable,
+    /// For the user, once, when something slower had to do: why.
+    pub notice: Option<String>,
+}
+
+/// The first engine for `accel` that can work here.
+///
+/// # Errors
+/// When none can; the reason of each is in the message.
+pub fn choose(accel: Accel) -> Result<Choice, Error> {
+    let engines: Vec<Box<dyn Engine>> = match accel {
+        Accel::Auto => vec![Box::new(Kvm), Box::new(Qemu::from_environment())],
+        Accel::Kvm => vec![Box::new(Kvm)],
+        Accel::Tcg => vec![Box::new(Qemu::from_environment())],
+    };
+    first_usable(engines)
+}
+
+fn first_usable(engines: Vec<Box<dyn Engine>>) -> Result<Choice, Error> {
+    let mut refused = Vec::new();
+    for engine in engines {
+        match engine.probe() {
+            Ok(usable) => {
+                let notice = notice(engine.name(), &refused);
+                return Ok(Choice { engine, usable, notice });
+            }
+            Err(why) => refused.push((engine.name(), why)),
+        }
+    }
+    Err(Kind::NoEngine(refused).into())
+}
+
+fn notice(name: &str, refused: &[(&'static str, Unusable)]) -> Option<String> {
+    let (faster, why) = refused.last()?;
+    Some(format!("using {name}, which is slower, because {faster} cannot be used: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+
+    fn broken(reason: &str) -> Box<dyn Engine> {
+        Box::new(Fake::unusable(Unusable { reason: reason.into(), remedy: Some("mend it".into()) }))
+    }
+
+    #[test]
+    fn the_first_that_works_is_taken_and_says_why_it_is_not_a_better_one() {
+        let choice = first_usable(vec![broken("no device"), Box::new(Fake::new(|_| {}))]).unwrap();
+        assert_eq!(
+            choice.notice.unwrap(),
+            "using fake, which is slower, because fake cannot be used: no device (mend it)"
+        );
+    }
+
+    #[test]
+    fn the_best_has_nothing_to_explain() {
+        assert_eq!(first_usable(vec![Box::new(Fake::new(|_| {}))]).unwrap().notice, None);
+    }
+
+    #[test]
+    fn when_none_works_each_says_why() {
+        let error = first_usable(vec![broken("no device"), broken("no program")]).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "no engine can be used here: fake: no device (mend it); fake: no program (mend it)"
+        );
+    }
+}

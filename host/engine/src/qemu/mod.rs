@@ -1,0 +1,161 @@
+//! QEMU's `microvm` machine under software emulation.
+//!
+//! Works for any user, without any device file, name space or capability. QEMU is given nothing
+//! but the kernel's path and descriptors: guest memory it makes itself as a shared memfd, the
+//! initial RAM file system is a memfd of ours, and every disk, the socket and the random number
+//! device is a vhost-user connection over a socket that has no name by the time QEMU runs. So our
+//! own devices serve the guest, from threads of this process, and no file is ever made.
+
+mod command;
+mod link;
+mod probe;
+mod process;
+mod serve;
+mod tie;
+
+use crate::board::{Board, Ports};
+use crate::console::{Sink, Tail};
+use crate::error::Kind;
+use crate::kernel::KernelFormat;
+use crate::{Disk, Engine, Error, Exit, Killer, Machine, MachineSpec, Unusable, Usable};
+use command::{DeviceKind, Inherited};
+use kiln_devices::{Blk, BlkOptions, Device, Rng, SERIAL_BYTES, Vsock};
+use process::{Process, Program};
+use rustix::fs::{MemfdFlags, memfd_create};
+use serve::Served;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The machine has eight virtio-mmio slots (`VIRTIO_NUM_TRANSPORTS` in QEMU's `microvm.h`), two of
+/// which the socket and the random number device take.
+const DISKS_MAX: usize = 8 - 2;
+
+/// Linux alone needs most of this.
+const MEMORY_MIB_MIN: u32 = 64;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Qemu {
+    program: PathBuf,
+}
+
+impl Qemu {
+    /// The program `$KILN_QEMU` names, else `qemu-system-x86_64` on the path.
+    pub fn from_environment() -> Self {
+        Self::at(std::env::var_os("KILN_QEMU").map_or_else(|| probe::PROGRAM.into(), PathBuf::from))
+    }
+
+    /// A given program, a path or a name on the path.
+    pub fn at(program: PathBuf) -> Self {
+        Self { program }
+    }
+}
+
+impl Engine for Qemu {
+    fn name(&self) -> &'static str {
+        "qemu"
+    }
+
+    fn probe(&self) -> Result<Usable, Unusable> {
+        probe::probe(&self.program)
+    }
+
+    fn launch(&self, spec: MachineSpec) -> Result<Box<dyn Machine>, Error> {
+        check(&spec)?;
+        let board = Board::new(&spec.ports);
+        let (served, links) = serve_all(&spec.disks, &board)?;
+        let initramfs = memory_file(&spec.initramfs).map_err(|error| Kind::Setup("the initramfs", error))?;
+        let inherited = Inherited {
+            initramfs: initramfs.as_raw_fd(),
+            devices: links.iter().map(|(kind, link)| (*kind, link.as_raw_fd())).collect(),
+        };
+        let program = Program {
+            path: self.program.clone(),
+            arguments: command::arguments(&spec, &inherited),
+            descriptors: inherited.descriptors(),
+        };
+        let console = Arc::new(Tail::default());
+        let process = Process::start(program, board.clone(), console.clone(), spec.console.map(Sink::new))?;
+        Ok(Box::new(QemuMachine { process, served, board, console }))
+    }
+}
+
+fn check(spec: &MachineSpec) -> Result<(), Error> {
+    KernelFormat::of(&spec.kernel)?;
+    if spec.disks.len() > DISKS_MAX {
+        return Err(Kind::TooManyDisks(spec.disks.len(), DISKS_MAX).into());
+    }
+    if spec.memory_mib < MEMORY_MIB_MIN {
+        return Err(Kind::TooLittleMemory(spec.memory_mib, MEMORY_MIB_MIN).into());
+    }
+    match spec.disks.iter().find(|disk| disk.serial.len() > SERIAL_BYTES) {
+        Some(disk) => Err(Kind::LongSerial(disk.serial.clone()).into()),
+        None => Ok(()),
+    }
+}
+
+type Links = Vec<(DeviceKind, OwnedFd)>;
+
+/// Starts every device; gives what serves them and QEMU's ends of their connections.
+fn serve_all(disks: &[Disk], board: &Arc<Board>) -> Result<(Vec<Served>, Links), Error> {
+    let mut devices: Vec<(DeviceKind, Box<dyn Device>)> = Vec::new();
+    for disk in disks {
+        // Flushing is for disks that outlive the machine, of which there are none yet.
+        let options = BlkOptions { serial: disk.serial.clone(), read_only: disk.read_only, flush: false };
+        devices.push((DeviceKind::Blk, Box::new(Blk::new(disk.storage.clone(), options))));
+    }
+    let vsock = Vsock::new(Box::new(Ports(board.clone()))).map_err(|e| Kind::Setup("vsock", e))?;
+    devices.push((DeviceKind::Vsock, Box::new(vsock)));
+    let rng = Rng::new().map_err(|e| Kind::Setup("random numbers", e))?;
+    devices.push((DeviceKind::Rng, Box::new(rng)));
+
+    let (mut served, mut links) = (Vec::new(), Vec::new());
+    for (kind, device) in devices {
+        let link = link::Link::new().map_err(|e| Kind::Setup("a device's connection", e))?;
+        served.push(Served::start(device, link.listener)?);
+        links.push((kind, link.client));
+    }
+    Ok((served, links))
+}
+
+/// A file in memory, without a name.
+fn memory_file(content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("initramfs", MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    Ok(file)
+}
+
+struct QemuMachine {
+    // Dropped in this order: when QEMU has ended, its devices have nobody to serve.
+    process: Process,
+    served: Vec<Served>,
+    board: Arc<Board>,
+    console: Arc<Tail>,
+}
+
+impl Machine for QemuMachine {
+    fn accept(&mut self, port: u32, deadline: Instant) -> Result<UnixStream, Error> {
+        self.board.accept(port, deadline, || self.console.text())
+    }
+
+    fn killer(&self) -> Killer {
+        self.process.killer()
+    }
+
+    fn wait(self: Box<Self>, deadline: Instant) -> Result<Exit, Error> {
+        let ended = self.board.wait(deadline);
+        let Self { process, served, console, .. } = *self;
+        drop(process);
+        drop(served);
+        Ok(ended.ok_or_else(|| Kind::StillRunning { console: console.text() })?)
+    }
+
+    fn console_tail(&self) -> String {
+        self.console.text()
+    }
+}

@@ -1,0 +1,161 @@
+//! Serving a device to QEMU over vhost-user, from threads of this process
+//! ([protocol](https://www.qemu.org/docs/master/interop/vhost-user.html)).
+
+use crate::Error;
+use crate::error::Kind;
+use kiln_devices::{Device, GuestMemoryMmap, Interrupt, Ring};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vhost::vhost_user::Listener;
+use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringMutex, VringT};
+use vm_memory::{GuestAddressSpace, GuestMemoryAtomic};
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
+
+type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
+
+/// What QEMU's virtio-mmio tells every driver, whatever the device would like
+/// (`VIRTQUEUE_MAX_SIZE`), and Linux takes all it can have.
+const QUEUE_SIZE_MAX: usize = 1024;
+
+/// A device being served; dropping it waits for its threads, which end when QEMU is gone.
+pub(super) struct Served {
+    daemon: VhostUserDaemon<Arc<Backend>>,
+}
+
+impl Served {
+    /// Serves `device` to whom `listener` has in its queue.
+    pub fn start(device: Box<dyn Device>, listener: UnixListener) -> Result<Self, Error> {
+        let failed = |error: vhost_user_backend::Error| Kind::Serve(error.to_string());
+        let backend = Arc::new(Backend::new(device));
+        let name = format!("virtio-{}", backend.device().device_type());
+        let memory = Memory::new(GuestMemoryMmap::new());
+        let mut daemon = VhostUserDaemon::new(name, backend.clone(), memory).map_err(failed)?;
+        backend.watch_wake(&daemon).map_err(|error| Kind::Setup("a device's events", error))?;
+        daemon.start(&mut Listener::from(listener)).map_err(failed)?;
+        Ok(Self { daemon })
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.daemon.request_shutdown();
+        // How the connection ended is of no interest: QEMU's end is reported by who watches it.
+        let _ = self.daemon.wait();
+    }
+}
+
+/// What `vhost-user-backend` calls.
+struct Backend {
+    device: Mutex<Box<dyn Device>>,
+    memory: Mutex<Memory>,
+}
+
+impl Backend {
+    fn new(device: Box<dyn Device>) -> Self {
+        Self { device: Mutex::new(device), memory: Mutex::new(Memory::new(GuestMemoryMmap::new())) }
+    }
+
+    fn device(&self) -> MutexGuard<'_, Box<dyn Device>> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the thread that serves the queues also see what comes from outside.
+    fn watch_wake(&self, daemon: &VhostUserDaemon<Arc<Self>>) -> io::Result<()> {
+        let device = self.device();
+        let Some(wake) = device.wake() else { return Ok(()) };
+        // Numbers up to that of the queues are taken by the queues and the exit event.
+        let event = device.queue_sizes().len() as u64 + 1;
+        for handler in daemon.get_epoll_handlers() {
+            handler.register_listener(wake.as_raw_fd(), EventSet::IN, event)?;
+        }
+        Ok(())
+    }
+}
+
+/// An interrupt asked for while the queue is borrowed, to be sent afterwards.
+#[derive(Default)]
+struct Deferred(AtomicBool);
+
+impl Interrupt for Deferred {
+    fn trigger(&self) -> io::Result<()> {
+        self.0.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl VhostUserBackend for Backend {
+    type Bitmap = ();
+    type Vring = VringMutex;
+
+    fn num_queues(&self) -> usize {
+        self.device().queue_sizes().len()
+    }
+
+    fn max_queue_size(&self) -> usize {
+        QUEUE_SIZE_MAX
+    }
+
+    fn features(&self) -> u64 {
+        self.device().features() | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+    }
+
+    fn acked_features(&self, features: u64) {
+        self.device().accept_features(features);
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::MQ
+    }
+
+    fn reset_device(&self) {
+        self.device().reset();
+    }
+
+    /// The queues were told already.
+    fn set_event_idx(&self, _enabled: bool) {}
+
+    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        let device = self.device();
+        let from = device.config().iter().skip(offset as usize).copied();
+        from.chain(std::iter::repeat(0)).take(size as usize).collect()
+    }
+
+    fn update_memory(&self, memory: Memory) -> io::Result<()> {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory;
+        Ok(())
+    }
+
+    /// Without one, the thread of the queues would never end.
+    fn exit_event(&self, _thread_index: usize) -> Option<(EventConsumer, EventNotifier)> {
+        new_event_consumer_and_notifier(EventFlag::CLOEXEC | EventFlag::NONBLOCK).ok()
+    }
+
+    fn handle_event(
+        &self,
+        _event: u16,
+        _set: EventSet,
+        vrings: &[VringMutex],
+        _thread: usize,
+    ) -> io::Result<()> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).memory();
+        let interrupts: Vec<Deferred> = vrings.iter().map(|_| Deferred::default()).collect();
+        let mut states: Vec<_> = vrings.iter().map(|vring| vring.get_mut()).collect();
+        let borrowed = states.iter_mut().zip(&interrupts);
+        let mut rings: Vec<_> =
+            borrowed.map(|(state, interrupt)| Ring::new(state.get_queue_mut(), interrupt)).collect();
+        self.device().process(&memory, &mut rings);
+        drop(rings);
+        for (state, interrupt) in states.iter().zip(interrupts) {
+            if interrupt.0.into_inner() {
+                // When QEMU is gone, nobody waits for it.
+                let _ = state.signal_used_queue();
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,183 @@
+//! Real machines: QEMU, the real kernel (`$KILN_KERNEL`), and a small program of our own in it.
+
+use kiln_devices::{ComposedStorage, FileStorage, Segment, Storage};
+use kiln_engine::qemu::Qemu;
+use kiln_engine::{Disk, Engine, Exit, Initramfs, Machine, MachineSpec};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::num::NonZeroU8;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+const PORT: u32 = 1024;
+const MIB: usize = 1024 * 1024;
+
+fn kernel() -> PathBuf {
+    let path = std::env::var_os("KILN_KERNEL");
+    path.expect("these tests need $KILN_KERNEL: a kernel as scripts/build-kernel makes it").into()
+}
+
+/// The guest's program, built once.
+fn init() -> &'static [u8] {
+    static INIT: OnceLock<Vec<u8>> = OnceLock::new();
+    INIT.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("init");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/init.rs");
+        let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        rustc.args([
+            "--edition",
+            "2024",
+            "-O",
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "strip=symbols",
+            "-o",
+        ]);
+        let status = rustc.arg(&program).arg(source).status().expect("these tests need rustc");
+        assert!(status.success());
+        std::fs::read(program).unwrap()
+    })
+}
+
+fn spec(test: &str) -> MachineSpec {
+    MachineSpec {
+        kernel: kernel(),
+        initramfs: Initramfs::with_init(init()).finish(),
+        extra_command_line: vec![format!("KILN_TEST={test}")],
+        cpus: NonZeroU8::MIN,
+        memory_mib: 256,
+        disks: Vec::new(),
+        ports: vec![PORT],
+        console: std::env::var_os("KILN_TEST_CONSOLE").map(|_| Box::new(std::io::stderr()) as _),
+    }
+}
+
+fn launch(spec: MachineSpec) -> Box<dyn Machine> {
+    Qemu::from_environment().launch(spec).unwrap()
+}
+
+fn after(seconds: u64) -> Instant {
+    Instant::now() + Duration::from_secs(seconds)
+}
+
+fn read_all(mut stream: UnixStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// As the guest's.
+fn checksum(mut sum: u64, bytes: &[u8]) -> u64 {
+    for byte in bytes {
+        sum = (sum.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    sum
+}
+
+#[test]
+fn a_guest_that_switches_itself_off_is_gone() {
+    let start = Instant::now();
+    let exit = launch(spec("off")).wait(after(60)).unwrap();
+    assert_eq!(exit, Exit::PoweredOff);
+    println!("boot to power off: {:?}", start.elapsed());
+}
+
+#[test]
+fn disks_are_read_and_written_as_the_driver_likes() {
+    let mut scratch_file = tempfile::tempfile().unwrap();
+    scratch_file.set_len(4 * MIB as u64).unwrap();
+    scratch_file.write_all_at_for_test(1024 * 1024, &[0xaa; MIB]);
+    let scratch = Arc::new(FileStorage::writable(scratch_file.try_clone().unwrap()).unwrap());
+    let (base, content) = composed();
+    let disks = vec![
+        Disk { serial: "base".into(), storage: Arc::new(base), read_only: true },
+        Disk { serial: "scratch".into(), storage: scratch, read_only: false },
+    ];
+    let mut machine = launch(MachineSpec { disks, ..spec("disks") });
+    let report = read_all(machine.accept(PORT, after(60)).unwrap());
+    let mut before = vec![0; 4 * MIB];
+    before[MIB..2 * MIB].fill(0xaa);
+    let expected = format!(
+        "base ro=1 sectors={} discard=0 cache=write through sum={:016x}\n\
+         write refused: true\n\
+         scratch ro=0 sectors=8192 discard=1073741824 cache=write through sum={:016x}\n",
+        content.len() / 512,
+        checksum(0, &content),
+        checksum(0, &before)
+    );
+    assert_eq!(report, expected);
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+    before[MIB..2 * MIB].fill(0);
+    for (index, byte) in before[64 * 1024..64 * 1024 + 300_000].iter_mut().enumerate() {
+        *byte = (index % 251) as u8;
+    }
+    let mut now = Vec::new();
+    scratch_file.seek(SeekFrom::Start(0)).unwrap();
+    scratch_file.read_to_end(&mut now).unwrap();
+    assert!(now == before, "the scratch disk is not as the guest wrote it");
+}
+
+trait WriteAt {
+    fn write_all_at_for_test(&mut self, offset: u64, bytes: &[u8]);
+}
+
+impl WriteAt for std::fs::File {
+    fn write_all_at_for_test(&mut self, offset: u64, bytes: &[u8]) {
+        self.seek(SeekFrom::Start(offset)).unwrap();
+        self.write_all(bytes).unwrap();
+    }
+}
+
+/// A disk of three hundred odd pieces, and its content.
+fn composed() -> (ComposedStorage, Vec<u8>) {
+    let mut file = tempfile::tempfile().unwrap();
+    let bytes: Vec<u8> = (0..2 * MIB).map(|i| (i * i / 7 % 256) as u8).collect();
+    file.write_all(&bytes).unwrap();
+    let file = Arc::new(file);
+    let (mut segments, mut content) = (Vec::new(), Vec::new());
+    for piece in 0..300 {
+        let (offset, length) = (piece * 997, 1 + piece * 37 % 5000);
+        segments.push(Segment::File { file: file.clone(), offset: offset as u64, length: length as u64 });
+        content.extend_from_slice(&bytes[offset..offset + length]);
+        segments.push(Segment::Zeroes(piece as u64 % 3));
+        content.resize(content.len() + piece % 3, 0);
+    }
+    content.resize(content.len().next_multiple_of(512), 0);
+    let storage = ComposedStorage::new(segments).unwrap();
+    assert_eq!(storage.len(), content.len() as u64);
+    (storage, content)
+}
+
+#[test]
+fn bytes_go_both_ways_far_over_the_credit_window() {
+    const LENGTH: usize = 64 * MIB;
+    let mut machine = launch(spec("bulk"));
+    let mut stream = machine.accept(PORT, after(60)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(&(LENGTH as u64).to_le_bytes()).unwrap();
+    let block: Vec<u8> = (0..MIB).map(|i| (i % 249) as u8).collect();
+    let (mut sum, start) = (0, Instant::now());
+    for _ in 0..LENGTH / MIB {
+        stream.write_all(&block).unwrap();
+        sum = checksum(sum, &block);
+    }
+    let mut word = [0; 8];
+    stream.read_exact(&mut word).unwrap();
+    assert_eq!(u64::from_le_bytes(word), sum, "host to guest");
+    println!("host to guest, with checksum: {:?} for {LENGTH} bytes", start.elapsed());
+
+    let (mut sum, start) = (0, Instant::now());
+    let mut block = vec![0; MIB];
+    for _ in 0..LENGTH / MIB {
+        stream.read_exact(&mut block).unwrap();
+        sum = checksum(sum, &block);
+    }
+    stream.read_exact(&mut word).unwrap();
+    println!("guest to host, with checksum: {:?} for {LENGTH} bytes", start.elapsed());
+    assert_eq!(u64::from_le_bytes(word), sum, "guest to host");
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+}
