@@ -336,3 +336,227 @@ impl Overlay<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tar::Location;
+    use crate::tree::test_tree::listing;
+
+    /// An entry: `dir` with an owner's number, `-> TARGET`, `= TARGET` for a hard link, `0:0`, or the
+    /// owner's number of a file.
+    fn entry(path: &str, what: &str) -> ArchiveEntry {
+        let (word, rest) = what.split_once(' ').unwrap_or((what, ""));
+        let kind = match word {
+            "dir" => EntryKind::Directory,
+            "->" => EntryKind::Symlink { target: rest.as_bytes().to_vec() },
+            "=" => EntryKind::HardLink { target: rest.as_bytes().to_vec() },
+            "0:0" => EntryKind::CharacterDevice { major: 0, minor: 0 },
+            _ => EntryKind::File { size: 0 },
+        };
+        let uid = if word == "dir" { rest } else { word }.parse().unwrap_or(0);
+        let metadata = Metadata { mode: 0o700, uid, ..Metadata::default() };
+        let location = Location { header_offset: 0, data_offset: 512, stored_size: 0, sparse: None };
+        ArchiveEntry { entry: Entry { path: path.as_bytes().to_vec(), metadata, kind }, location }
+    }
+
+    type Files<'a> = &'a [(&'a str, &'a str)];
+
+    fn apply(tree: &mut Tree, source: u32, files: Files) -> Result<(), Error> {
+        tree.apply_layer(source, files.iter().map(|(path, what)| Ok(entry(path, what))))
+    }
+
+    fn merged(layers: &[Files]) -> Tree {
+        let mut tree = Tree::new();
+        for (source, layer) in layers.iter().enumerate() {
+            apply(&mut tree, source as u32, layer).unwrap();
+        }
+        tree
+    }
+
+    const BASE: Files<'static> = &[
+        ("a", "dir 1"),
+        ("a/x", "1"),
+        ("a/y", "1"),
+        ("b", "1"),
+        ("lib", "-> usr/lib"),
+        ("usr", "dir 1"),
+        ("usr/lib", "dir 1"),
+        ("usr/lib/so", "1"),
+    ];
+
+    /// What a layer over [`BASE`] makes of it; only lines that differ from it, removed ones with `-`.
+    fn changes(layer: Files) -> Vec<String> {
+        let (before, after) = (listing(&merged(&[BASE])), listing(&merged(&[BASE, layer])));
+        let removed = before.iter().filter(|line| !after.contains(line)).map(|line| format!("-{line}"));
+        let added = after.iter().filter(|line| !before.contains(line)).cloned();
+        removed.chain(added).collect()
+    }
+
+    #[test]
+    fn layers_are_laid_over_one_another() {
+        let cases: [(&str, Files, &[&str]); 18] = [
+            ("new file", &[("a/z", "2")], &["a/z 2"]),
+            ("file over file", &[("a/x", "2")], &["-a/x 1", "a/x 2"]),
+            ("directory over directory", &[("a", "dir 2")], &["-a/ 1", "a/ 2"]),
+            ("file over directory", &[("a", "2")], &["-a/ 1", "-a/x 1", "-a/y 1", "a 2"]),
+            ("directory over file", &[("b", "dir 2")], &["-b 1", "b/ 2"]),
+            ("implied directory over file", &[("b/c", "2")], &["-b 1", "b/ 0", "b/c 2"]),
+            ("implied new directories", &[("n/m/o", "2")], &["n/ 0", "n/m/ 0", "n/m/o 2"]),
+            ("link below is replaced", &[("lib/n", "2")], &["-lib -> usr/lib", "lib/ 0", "lib/n 2"]),
+            ("link of the layer is followed", &[("lib", "-> usr/lib"), ("lib/n", "2")], &["usr/lib/n 2"]),
+            ("last of duplicates", &[("a/x", "2"), ("a/x", "3")], &["-a/x 1", "a/x 3"]),
+            ("directory after file", &[("n", "2"), ("n", "dir 3"), ("n/o", "4")], &["n/ 3", "n/o 4"]),
+            ("file after directory", &[("n/o", "4"), ("n", "2")], &["n 2"]),
+            ("whiteout", &[("a/.wh.x", "")], &["-a/x 1"]),
+            ("whiteout of a directory", &[(".wh.a", "")], &["-a/ 1", "-a/x 1", "-a/y 1"]),
+            ("whiteout of nothing", &[("a/.wh.q", ""), ("b/.wh.q", ""), ("q/.wh.q", "")], &[]),
+            ("overlay's whiteout", &[("a/x", "0:0")], &["-a/x 1"]),
+            ("opaque", &[("a/.wh..wh..opq", "")], &["-a/x 1", "-a/y 1"]),
+            (
+                "bookkeeping",
+                &[(".wh..wh.plnk", "dir 0"), (".wh..wh.plnk/1.2", "1"), (".wh..wh.aufs", "1")],
+                &[],
+            ),
+        ];
+        for (what, layer, expected) in cases {
+            assert_eq!(changes(layer), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn whiteouts_hide_what_is_below_wherever_they_stand() {
+        let whiteouts: [(Files, &[&str]); 4] = [
+            (&[("a/.wh.x", ""), ("a/x", "2")], &["-a/x 1", "a/x 2"]),
+            (&[("a/.wh..wh..opq", ""), ("a/z", "2")], &["-a/x 1", "-a/y 1", "a/z 2"]),
+            (&[(".wh.a", ""), ("a", "dir 2"), ("a/z", "2")], &["-a/ 1", "-a/x 1", "-a/y 1", "a/ 2", "a/z 2"]),
+            (
+                &[(".wh..wh..opq", ""), ("n", "2")],
+                &[
+                    "-a/ 1",
+                    "-a/x 1",
+                    "-a/y 1",
+                    "-b 1",
+                    "-lib -> usr/lib",
+                    "-usr/ 1",
+                    "-usr/lib/ 1",
+                    "-usr/lib/so 1",
+                    "n 2",
+                ],
+            ),
+        ];
+        for (layer, expected) in whiteouts {
+            let backwards: Vec<_> = layer.iter().rev().copied().collect();
+            assert_eq!(changes(layer), expected);
+            assert_eq!(changes(&backwards), expected);
+        }
+    }
+
+    #[test]
+    fn an_opaque_attribute_hides_and_is_dropped() {
+        let mut opaque = entry("a", "dir 2");
+        opaque.entry.metadata.xattrs = [
+            (b"trusted.overlay.opaque".to_vec(), b"y".to_vec()),
+            (b"user.overlay.origin".to_vec(), b"?".to_vec()),
+            (b"user.mine".to_vec(), b"1".to_vec()),
+        ]
+        .into();
+        let mut tree = merged(&[BASE]);
+        tree.apply_layer(1, [Ok(opaque)]).unwrap();
+        let id = tree.lookup(b"a").unwrap();
+        assert!(tree.children(id).unwrap().is_empty());
+        let names: Vec<_> = tree.node(id).metadata.xattrs.keys().collect();
+        assert_eq!(names, [b"user.mine"]);
+    }
+
+    #[test]
+    fn the_root_takes_metadata_too() {
+        let tree = merged(&[BASE, &[("", "dir 7")]]);
+        assert_eq!(tree.node(Tree::ROOT).metadata.uid, 7);
+        assert!(tree.lookup(b"a/x").is_some());
+    }
+
+    #[test]
+    fn hard_links_share_a_node_within_and_across_layers() {
+        let tree = merged(&[
+            &[("f", "1"), ("g", "= f"), ("s", "-> f"), ("t", "= s")],
+            &[("h", "= g"), ("i", "= h"), (".wh.f", ""), ("g", "2")],
+            &[("usr/bin/x", "5"), ("bin", "-> usr/bin"), ("y", "= bin/x")],
+            &[("z", "= bin/x")],
+        ]);
+        let node = |path: &str| tree.lookup(path.as_bytes());
+        assert_eq!(node("f"), None);
+        assert!(node("h").is_some());
+        assert_eq!(node("h"), node("i"));
+        assert_ne!(node("h"), node("g"));
+        assert_eq!(node("s"), node("t"));
+        assert!([node("y"), node("z")].iter().all(|id| *id == node("usr/bin/x")));
+        let uid = |path: &str| tree.node(node(path).unwrap()).metadata.uid;
+        assert_eq!((uid("h"), uid("g"), uid("z")), (1, 2, 5));
+    }
+
+    #[test]
+    fn errors_name_layer_and_entry_and_leave_the_tree_alone() {
+        for (layer, message) in [
+            (
+                &[("n", "2"), ("l", "= q")][..],
+                "layer 1, entry \"l\": a hard link to \"q\", which does not exist",
+            ),
+            (&[("l", "= a")], "layer 1, entry \"l\": a hard link to the directory \"a\""),
+            (&[("n", "dir 1"), ("l", "= n")], "layer 1, entry \"l\": a hard link to the directory \"n\""),
+            (&[("l", "= ")], "layer 1, entry \"l\": a hard link to the directory \"\""),
+            (&[("a/.wh.", "")], "layer 1, entry \"a/.wh.\": a whiteout that does not say of what"),
+            (&[("a/.wh.x/y", "")], "layer 1, entry \"a/.wh.x/y\": a whiteout that does not say of what"),
+            (&[("l", "-> l"), ("l/x", "1")], "path \"l\" is corrupt: leads through too many symbolic links"),
+        ] {
+            let mut tree = merged(&[BASE]);
+            let error = apply(&mut tree, 1, layer).unwrap_err();
+            assert_eq!(error.to_string(), message);
+            assert!(error.is_corrupt());
+            assert_eq!(listing(&tree), listing(&merged(&[BASE])));
+        }
+    }
+
+    #[test]
+    fn links_cannot_make_paths_without_end() {
+        let deep = format!("-> {}", "d/".repeat(1500));
+        let mut tree = Tree::new();
+        let below = "d/".repeat(1499) + "d/m";
+        let error = apply(&mut tree, 0, &[("l", &deep), (&format!("l/{below}"), "1")]).unwrap_err();
+        assert!(
+            error.to_string().ends_with("becomes too long when its symbolic links are followed"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_archive_that_is_no_layer_keeps_every_name() {
+        let files = [entry("a/.wh.b", "1"), entry("a/b", "2")];
+        let tree = Tree::from_archive(0, files.map(Ok)).unwrap();
+        assert_eq!(listing(&tree), ["a/ 0", "a/.wh.b 1", "a/b 2"]);
+    }
+
+    #[test]
+    fn extents_say_which_layer() {
+        let mut file = entry("f", "1");
+        file.entry.kind = EntryKind::File { size: 10 };
+        file.location.stored_size = 10;
+        let mut tree = merged(&[BASE]);
+        tree.apply_layer(4, [Ok(file)]).unwrap();
+        let extents = tree.node(tree.lookup(b"f").unwrap()).content.extents();
+        let expected = crate::tree::Extent { file_offset: 0, length: 10, source: 4, source_offset: 512 };
+        assert_eq!(extents, [expected]);
+    }
+
+    #[test]
+    fn compacting_keeps_names_and_drops_the_rest() {
+        let mut tree = merged(&[BASE, &[("a", "2"), ("c", "= b"), ("usr/lib/so", "3")]]);
+        let before = listing(&tree);
+        let shared = tree.lookup(b"b") == tree.lookup(b"c");
+        assert!(shared && tree.node_count() > before.len() + 1);
+        tree.compact();
+        assert_eq!(listing(&tree), before);
+        assert_eq!(tree.lookup(b"b"), tree.lookup(b"c"));
+        assert_eq!(tree.node_count(), before.len());
+    }
+}

@@ -10,6 +10,8 @@ mod header;
 mod pax;
 mod read;
 mod sparse;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub(crate) use error::{ReadError, WriteError};
