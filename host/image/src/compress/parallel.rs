@@ -70,7 +70,7 @@ impl<W: Write> ParallelCompressor<W> {
 
     fn check(&self) -> io::Result<()> {
         if self.failed {
-            return Err(io::Error::other("the output of this compressor failed before"));
+            return Err(io::Error::other("this compressor failed before"));
         }
         Ok(())
     }
@@ -97,7 +97,8 @@ impl<W: Write> ParallelCompressor<W> {
     fn submit_block(&mut self) -> io::Result<()> {
         self.begun = true;
         let next = self.pool.spare.pop().unwrap_or_default();
-        self.pool.submit(std::mem::replace(&mut self.current, next))?;
+        let block = std::mem::replace(&mut self.current, next);
+        self.pool.submit(block).inspect_err(|_| self.failed = true)?;
         while let Some(done) = self.pool.next_if_due() {
             let result = self.put(&done.compressed);
             self.pool.recycle(done);
@@ -178,7 +179,11 @@ impl Pool {
 
     fn submit(&mut self, buffers: Buffers) -> io::Result<()> {
         if self.workers.len() < self.limit && self.workers.len() <= self.pending.len() {
-            self.start_worker()?;
+            let started = self.start_worker();
+            // With fewer threads than allowed, the output is the same.
+            if self.workers.is_empty() {
+                started?;
+            }
         }
         let (reply, receiver) = channel();
         let jobs = self.jobs.as_ref().expect("open until dropped");
@@ -349,7 +354,7 @@ mod tests {
         let error = compressor.write_all(&sample(20 << 20)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         let again = compressor.write(b"x").unwrap_err();
-        assert_eq!(again.to_string(), "the output of this compressor failed before");
+        assert_eq!(again.to_string(), "this compressor failed before");
         assert_eq!(compressor.finish().err().unwrap().to_string(), again.to_string());
     }
 
