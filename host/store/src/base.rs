@@ -92,3 +92,55 @@ fn merge(layers: &[Layer]) -> Result<Tree, Error> {
     tree.compact();
     Ok(tree)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Sample;
+    use kiln_image::reference::Choice;
+
+    fn image(sample: &Sample) -> StoredImage {
+        sample.store().import_docker_archive(&sample.archive(), &Choice::Only, None).unwrap()
+    }
+
+    #[test]
+    fn layers_are_merged_and_their_contents_stay_where_they_are() {
+        let sample = Sample::new(&[
+            &[("etc/a", "lower"), ("etc/b", "hidden"), ("etc/c", "kept")],
+            &[("etc/a", "upper"), ("etc/.wh.b", "")],
+        ]);
+        let base = sample.store().base(&image(&sample)).unwrap();
+        let tree = base.tree().unwrap();
+        assert!(tree.lookup(b"etc/b").is_none());
+        let found = tree.lookup(b"etc/a").map(|id| &tree.node(id).content);
+        let Some(kiln_image::tree::Content::File { extents, .. }) = found else { panic!("no file") };
+        let mut bytes = [0; 5];
+        let segments = base.segments();
+        let source = &segments[1 + extents[0].source as usize];
+        std::os::unix::fs::FileExt::read_exact_at(&*source.file, &mut bytes, extents[0].source_offset)
+            .unwrap();
+        assert_eq!(&bytes, b"upper");
+        assert_eq!(segments.len(), 3);
+    }
+
+    #[test]
+    fn an_index_is_made_once() {
+        let sample = Sample::new(&[&[("a", "b")]]);
+        let made = sample.store().base(&image(&sample)).unwrap().index.file;
+        let found = sample.store().base(&image(&sample)).unwrap().index.file;
+        let inode = |file: &File| std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
+        assert_eq!(inode(&made), inode(&found));
+    }
+
+    #[test]
+    fn a_layer_that_is_no_tar_is_named() {
+        let sample = Sample::new(&[]);
+        let layer = vec![b'?'; 2048];
+        let diff_id = Digest::of(&layer);
+        sample.write_archive(&[layer], &[diff_id]);
+        let error = sample.store().base(&image(&sample)).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot lay layer {diff_id} over those below"));
+        assert!(error.image_error().unwrap().is_corrupt(), "{:?}", error.image_error());
+        assert_eq!(sample.store().du().unwrap()[3].count, 0);
+    }
+}

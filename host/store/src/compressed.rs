@@ -54,3 +54,40 @@ impl Store {
         pending.publish(path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Sample;
+    use kiln_image::compress::Decompressor;
+    use kiln_image::digest::Digest;
+    use kiln_image::reference::Choice;
+    use std::io::Read;
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    fn bytes(segment: &Segment) -> Vec<u8> {
+        let mut bytes = vec![0; segment.length as usize];
+        segment.file.read_exact_at(&mut bytes, segment.offset).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn compressed_forms_are_made_once_and_hold_the_layer() {
+        let sample = Sample::new(&[&[("a", "b")]]);
+        let store = sample.store();
+        let image = store.import_docker_archive(&sample.archive(), &Choice::Only, None).unwrap();
+        let layer = &image.layers[0];
+        for compression in [Compression::GZIP, Compression::ZSTD, Compression::None] {
+            let form =
+                |threads| store.compressed_layer(layer, compression, NonZeroUsize::new(threads).unwrap());
+            let (made, found) = (form(2).unwrap(), form(1).unwrap());
+            let inode = |segment: &Segment| segment.file.metadata().unwrap().ino();
+            assert_eq!(inode(&made), inode(&found), "{compression}");
+            let mut tar = Vec::new();
+            Decompressor::new(&bytes(&made)[..]).unwrap().read_to_end(&mut tar).unwrap();
+            assert_eq!(Digest::of(&tar), layer.diff_id, "{compression}");
+        }
+        let counts: Vec<u64> = store.du().unwrap().iter().map(|usage| usage.count).collect();
+        assert_eq!(counts, [1, 2, 1, 0, 0]);
+    }
+}

@@ -47,5 +47,5 @@ pub use directory::Store;
 pub use error::Error;
 pub use held::{Layer, LayerReader};
 pub use image::StoredImage;
-pub use segment::{Composed, Segment, compose};
+pub use segment::Segment;
 pub use usage::{Prune, Removed, Usage};

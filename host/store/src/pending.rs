@@ -46,6 +46,13 @@ impl Pending {
         self.published = true;
         self.file.try_clone().map_err(|e| Error::io("open", to, e))
     }
+
+    /// Takes the file's name away.
+    pub(crate) fn into_nameless(mut self) -> Result<File, Error> {
+        fs::remove_file(&self.path).map_err(|e| Error::io("remove", &self.path, e))?;
+        self.published = true;
+        self.file.try_clone().map_err(|e| Error::io("open", &self.path, e))
+    }
 }
 
 impl Drop for Pending {

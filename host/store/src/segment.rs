@@ -1,11 +1,12 @@
 //! Disks composed of parts of files.
 
-use crate::Error;
 use crate::error::Kind;
+use crate::pending::Pending;
+use crate::{Error, Store};
 use kiln_disk::erofs::{BLOCK_SIZE, Layout};
 use kiln_image::tree::Tree;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -28,24 +29,32 @@ impl Segment {
     }
 }
 
-/// A tree as a disk: its index in memory, and its sources.
-#[derive(Debug)]
-pub struct Composed {
-    /// The EROFS index: the disk's first bytes, whole blocks.
-    pub index: Vec<u8>,
-    /// What follows the index.
-    pub sources: Vec<Segment>,
-}
+impl Store {
+    /// Makes a disk of a tree whose extents refer to `sources`, such as a build's contents: the index,
+    /// which goes with its last user, and then the sources.
+    ///
+    /// Extents that start on a [`BLOCK_SIZE`] boundary of their source stay where they are, others
+    /// are copied behind the index.
+    ///
+    /// # Errors
+    /// When the tree cannot be laid out, a source not be read or the index not be written.
+    pub fn compose(&self, tree: &Tree, sources: &[Segment]) -> Result<Vec<Segment>, Error> {
+        let layout = layout(tree, sources)?;
+        let file = self.temporary_file()?;
+        let written = write_index(&layout, sources, BufWriter::new(&file));
+        written.map_err(|e| Error::writing(&self.tmp(), e, |source| Kind::Layout { source }))?;
+        let index = Segment { file: Arc::new(file), offset: 0, length: layout.index_length() };
+        Ok([index].into_iter().chain(sources.iter().cloned()).collect())
+    }
 
-/// Makes a disk of a tree whose extents refer to `sources`, such as a build's contents.
-///
-/// # Errors
-/// When the tree cannot be laid out, or a source not be read.
-pub fn compose(tree: &Tree, sources: Vec<Segment>) -> Result<Composed, Error> {
-    let layout = layout(tree, &sources)?;
-    let mut index = Vec::new();
-    write_index(&layout, &sources, &mut index).map_err(|source| Kind::Layout { source })?;
-    Ok(Composed { index, sources })
+    /// A file without a name, empty, on the store's disk: for what goes with the process, such as
+    /// scratch disks.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn temporary_file(&self) -> Result<File, Error> {
+        Pending::create(&self.tmp())?.into_nameless()
+    }
 }
 
 pub(crate) fn layout<'t>(tree: &'t Tree, sources: &[Segment]) -> Result<Layout<'t>, Error> {
@@ -64,4 +73,63 @@ pub(crate) fn write_index(
         segment.file.read_exact_at(buffer, segment.offset + offset)
     };
     layout.write(out, &mut read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Sample;
+    use kiln_image::entry::Metadata;
+    use kiln_image::tree::{Content, Extent, Node};
+
+    /// A tree of one file, at this offset of its source.
+    fn tree(source_offset: u64, length: u64) -> Tree {
+        let extents = vec![Extent { file_offset: 0, length, source: 0, source_offset }];
+        let content = Content::File { size: length, extents };
+        let mut tree = Tree::new();
+        let id = tree.insert(Node { metadata: Metadata::default(), content });
+        tree.children_mut(Tree::ROOT).unwrap().insert(b"file".to_vec(), id);
+        tree
+    }
+
+    fn source(sample: &Sample, offset: u64) -> Segment {
+        std::fs::write(sample.path("source"), [b'x'; 5000]).unwrap();
+        let file = Arc::new(File::open(sample.path("source")).unwrap());
+        Segment { file, offset, length: 5000 - offset }
+    }
+
+    fn bytes(segment: &Segment) -> Vec<u8> {
+        let mut bytes = vec![0; segment.length as usize];
+        segment.file.read_exact_at(&mut bytes, segment.offset).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn the_index_comes_first_and_leaves_no_name() {
+        let sample = Sample::new(&[]);
+        let segments = sample.store().compose(&tree(512, 1000), &[source(&sample, 0)]).unwrap();
+        assert_eq!(segments.iter().map(Segment::padded_length).collect::<Vec<_>>(), [2048, 5120]);
+        // EROFS_SUPER_MAGIC_V1
+        assert_eq!(bytes(&segments[0])[1024..1028], 0xe0f5_e1e2_u32.to_le_bytes());
+        assert_eq!(std::fs::read_dir(sample.store().tmp()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn alignment_counts_from_the_segments_start() {
+        let sample = Sample::new(&[]);
+        let aligned = sample.store().compose(&tree(0, 1000), &[source(&sample, 7)]).unwrap();
+        assert!(!bytes(&aligned[0]).contains(&b'x'));
+        let misaligned = sample.store().compose(&tree(7, 1000), &[source(&sample, 0)]).unwrap();
+        assert_eq!(bytes(&misaligned[0]).iter().filter(|byte| **byte == b'x').count(), 1000);
+    }
+
+    #[test]
+    fn a_source_that_is_shorter_than_it_was_said_is_an_error() {
+        let sample = Sample::new(&[]);
+        let mut short = source(&sample, 0);
+        short.length = 9000;
+        let error = sample.store().compose(&tree(7001, 1000), &[short]).unwrap_err();
+        assert_eq!(error.to_string(), "cannot lay out a disk over the layers");
+        assert!(!error.is_full());
+    }
 }
