@@ -30,12 +30,16 @@ pub struct Choice {
 /// # Errors
 /// When none can; the reason of each is in the message.
 pub fn choose(accel: Accel) -> Result<Choice, Error> {
-    let engines: Vec<Box<dyn Engine>> = match accel {
-        Accel::Auto => vec![Box::new(Kvm), Box::new(Qemu::from_environment())],
+    first_usable(match accel {
+        Accel::Auto => engines(),
         Accel::Kvm => vec![Box::new(Kvm)],
         Accel::Tcg => vec![Box::new(Qemu::from_environment())],
-    };
-    first_usable(engines)
+    })
+}
+
+/// All engines, the fastest first.
+pub fn engines() -> Vec<Box<dyn Engine>> {
+    vec![Box::new(Kvm), Box::new(Qemu::from_environment())]
 }
 
 fn first_usable(engines: Vec<Box<dyn Engine>>) -> Result<Choice, Error> {

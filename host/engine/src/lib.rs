@@ -19,7 +19,7 @@ pub mod qemu;
 mod spec;
 
 pub use board::Killer;
-pub use choose::{Accel, Choice, choose};
+pub use choose::{Accel, Choice, choose, engines};
 pub use error::Error;
 pub use initramfs::Initramfs;
 pub use spec::{Disk, MachineSpec};
@@ -97,6 +97,12 @@ pub struct Usable {
     pub path: std::path::PathBuf,
     /// Its version, as it says.
     pub version: String,
+}
+
+impl std::fmt::Display for Usable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, version {}", self.path.display(), self.version)
+    }
 }
 
 /// An engine that cannot work.

@@ -181,3 +181,145 @@ fn bytes_go_both_ways_far_over_the_credit_window() {
     assert_eq!(u64::from_le_bytes(word), sum, "guest to host");
     assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
 }
+
+#[test]
+fn a_port_nobody_listens_on_is_refused() {
+    let mut machine = launch(spec("refused"));
+    assert_eq!(read_all(machine.accept(PORT, after(60)).unwrap()), "ConnectionReset\n");
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+}
+
+#[test]
+fn a_guest_that_said_all_can_still_listen() {
+    let mut machine = launch(spec("half-close"));
+    let mut stream = machine.accept(PORT, after(60)).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "all said");
+    stream.write_all(&vec![7; 3 * MIB]).unwrap();
+    drop(stream);
+    let mut heard = [0; 8];
+    machine.accept(PORT, after(60)).unwrap().read_exact(&mut heard).unwrap();
+    assert_eq!(u64::from_le_bytes(heard), 3 * MIB as u64);
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+}
+
+#[test]
+fn several_connections_do_not_mix() {
+    let mut machine = launch(spec("many"));
+    let streams: Vec<_> = (0..8).map(|_| machine.accept(PORT, after(60)).unwrap()).collect();
+    for (number, mut stream) in streams.into_iter().enumerate() {
+        let mut line = vec![0; "stream 0\n".len()];
+        stream.read_exact(&mut line).unwrap();
+        assert_eq!(String::from_utf8(line).unwrap(), format!("stream {number}\n"));
+    }
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+}
+
+#[test]
+fn a_guest_notices_that_the_host_has_gone() {
+    let mut machine = launch(spec("gone"));
+    drop(machine.accept(PORT, after(60)).unwrap());
+    assert_eq!(read_all(machine.accept(PORT, after(60)).unwrap()), "BrokenPipe\n");
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+}
+
+#[test]
+fn a_kernel_that_gives_up_is_seen_at_once() {
+    let start = Instant::now();
+    let mut machine = launch(spec("panic"));
+    let error = machine.accept(PORT, after(60)).unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("the guest's kernel gave up: Attempted to kill init!"), "{text}");
+    assert!(text.contains("Kernel panic - not syncing"), "{text}");
+    assert!(matches!(machine.wait(after(60)).unwrap(), Exit::Panicked(_)));
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_guest_that_never_connects_runs_into_the_deadline() {
+    let mut machine = launch(spec("hang"));
+    let error = machine.accept(PORT, after(2)).unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    let error = machine.wait(after(0)).unwrap_err();
+    assert!(error.to_string().starts_with("the machine did not end in time and was killed"), "{error}");
+}
+
+#[test]
+fn a_killed_machine_ends_its_streams_and_leaves_nothing() {
+    let mut machine = launch(spec("silent"));
+    let mut stream = machine.accept(PORT, after(60)).unwrap();
+    let killer = machine.killer();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        killer.kill();
+        killer.kill();
+        killer
+    });
+    let start = Instant::now();
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::Killed);
+    assert!(start.elapsed() < Duration::from_secs(2), "killing took {:?}", start.elapsed());
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    thread.join().unwrap().kill();
+    // Other tests' machines end meanwhile, and may be zombies for a moment.
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        zombies() == 0
+    });
+    assert!(gone, "a child was not reaped");
+}
+
+/// Ended children of this process that nobody reaped.
+fn zombies() -> usize {
+    let parent = format!("PPid:\t{}", std::process::id());
+    let status = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("status")).ok();
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| status(entry.ok()?));
+    all.filter(|status| status.contains(&parent) && status.contains("State:\tZ")).count()
+}
+
+#[test]
+fn a_noisy_console_is_kept_short_and_clean() {
+    let mut machine = launch(spec("noise"));
+    drop(machine.accept(PORT, after(60)).unwrap());
+    let tail = machine.console_tail();
+    assert!(tail.contains("line 1999 ?[31mred"), "{tail}");
+    assert!(tail.len() < 8 * 1024 && !tail.contains('\u{1b}'), "{tail}");
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+}
+
+#[test]
+fn a_file_that_is_no_kernel_is_refused_before_anything_starts() {
+    let spec = MachineSpec { kernel: "/dev/null".into(), ..spec("off") };
+    let error = Qemu::from_environment().launch(spec).err().unwrap();
+    assert_eq!(error.to_string(), "/dev/null is neither a vmlinux for x86-64 nor a bzImage");
+}
+
+#[test]
+fn a_qemu_that_fails_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("qemu");
+    std::fs::write(&program, "#!/bin/sh\necho 'no such machine' >&2\nexit 3\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut machine = Qemu::at(program).launch(spec("off")).unwrap();
+    let error = machine.accept(PORT, after(60)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the machine failed: QEMU ended with status 3: no such machine before it connected to port \
+         1024; nothing on its console"
+    );
+}
+
+#[test]
+fn a_missing_qemu_is_named() {
+    let error = Qemu::at("/nonexistent/qemu".into()).launch(spec("off")).err().unwrap();
+    assert_eq!(error.to_string(), "cannot start /nonexistent/qemu");
+}
+
+#[test]
+fn more_processors_and_memory_behind_the_hole_work_too() {
+    let two = NonZeroU8::new(2).unwrap();
+    let mut machine = launch(MachineSpec { cpus: two, memory_mib: 4096, ..spec("many") });
+    let streams: Vec<_> = (0..8).map(|_| machine.accept(PORT, after(60)).unwrap()).collect();
+    drop(streams);
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+}

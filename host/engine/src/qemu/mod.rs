@@ -12,6 +12,7 @@ mod probe;
 mod process;
 mod serve;
 mod tie;
+mod tsc;
 
 use crate::board::{Board, Ports};
 use crate::console::{Sink, Tail};
@@ -42,6 +43,7 @@ const MEMORY_MIB_MIN: u32 = 64;
 #[derive(Debug, Clone)]
 pub struct Qemu {
     program: PathBuf,
+    tsc: tsc::Measurement,
 }
 
 impl Qemu {
@@ -52,7 +54,7 @@ impl Qemu {
 
     /// A given program, a path or a name on the path.
     pub fn at(program: PathBuf) -> Self {
-        Self { program }
+        Self { program, tsc: tsc::Measurement::start() }
     }
 }
 
@@ -71,6 +73,7 @@ impl Engine for Qemu {
         let (served, links) = serve_all(&spec.disks, &board)?;
         let initramfs = memory_file(&spec.initramfs).map_err(|error| Kind::Setup("the initramfs", error))?;
         let inherited = Inherited {
+            tsc_khz: self.tsc.finish_khz(),
             initramfs: initramfs.as_raw_fd(),
             devices: links.iter().map(|(kind, link)| (*kind, link.as_raw_fd())).collect(),
         };
