@@ -1,2 +1,48 @@
-//! The kiln command.
-fn main() {}
+//! The kiln command: arguments, wiring, progress, exit codes.
+
+mod arguments;
+mod build;
+mod cache;
+mod doctor;
+mod exit_code;
+mod installation;
+mod machine;
+mod progress;
+mod run;
+mod signals;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let (result, code_of): (_, fn(_) -> u8) = match &arguments.command {
+        Command::Build(arguments) => (build::run(arguments), exit_code::of_build),
+        Command::Run(arguments) => (run::run(arguments), exit_code::of_run),
+        Command::Doctor(arguments) => (doctor::run(arguments).map(u8::from).map(|ready| 1 - ready), |_| 1),
+        Command::Cache(command) => (cache::run(command).map(|()| 0), |_| 1),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("kiln: error: {}", chain(&error));
+            let class = error.downcast_ref::<kiln_build::Error>().map(kiln_build::Error::class);
+            code_of(class.unwrap_or(kiln_build::Class::Other)).into()
+        }
+    }
+}
+
+/// The error and its causes, each said once: a cause that an outer error already quotes is left
+/// out.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}

@@ -1,0 +1,212 @@
+//! What can go wrong in a build, and whose fault it is.
+
+use crate::{build_file::Located, interrupt::Reason};
+use std::{io, path::PathBuf, time::Duration};
+
+/// A build that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Box<Kind>);
+
+/// What kind of failure it was, for exit codes. "Your step failed" and "our machinery failed" are
+/// different things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The build file or an argument is wrong.
+    Usage,
+    /// A step exited with this code.
+    StepExited(u8),
+    /// A step was killed by this signal.
+    StepSignaled(u8),
+    /// A step's program could not be executed: it is not there.
+    StepNotFound,
+    /// A step's program could not be executed.
+    StepNotExecutable,
+    /// A step tried to reboot.
+    StepRebooted,
+    /// The scratch disk was too small.
+    ScratchFull,
+    /// The guest's memory was too small.
+    OutOfMemory,
+    /// `--timeout` passed.
+    TimedOut,
+    /// A signal came.
+    Interrupted(i32),
+    /// An input is not what it should be.
+    CorruptInput,
+    /// An input's digest is not the expected one.
+    DigestMismatch,
+    /// An input ends early.
+    TruncatedInput,
+    /// No engine can run here.
+    NoEngine,
+    /// The guest failed.
+    Machine,
+    /// Anything else.
+    Other,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Kind {
+    #[error("{0}")]
+    BuildFile(Located),
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{step} exited with code {code}")]
+    StepExited { step: String, code: u8 },
+    #[error("{step} was killed by signal {signal} ({})", signal_name(*signal))]
+    StepSignaled { step: String, signal: u8 },
+    #[error("{step} tried to reboot or power off; a step ends by exiting")]
+    StepRebooted { step: String },
+    #[error("{step} could not be started: {what}")]
+    StepNotStarted { step: String, what: String, source: io::Error },
+    #[error("the scratch disk ({} MiB) is full after {step}; raise --disk-size", size >> 20)]
+    ScratchFull { step: String, size: u64 },
+    #[error("the guest ran out of memory ({memory_mib} MiB) in {step}; raise --memory")]
+    OutOfMemory { step: String, memory_mib: u32 },
+    #[error("not finished after {} s, as --timeout demands", .0.as_secs_f64())]
+    TimedOut(Duration),
+    #[error("interrupted by signal {0}")]
+    Signal(i32),
+    #[error("the guest failed: {what}")]
+    Guest { what: String, source: Option<io::Error> },
+    #[error("{error}{}", console(console_tail))]
+    Console { error: Error, console_tail: String },
+    #[error("the connection to the guest broke")]
+    GuestGone(#[source] io::Error),
+    #[error("the guest sent `{0}` where it must not")]
+    OutOfOrder(&'static str),
+    #[error("cannot understand the guest")]
+    Protocol(#[source] kiln_protocol::Error),
+    #[error(
+        "the agent speaks protocol version {agent}, kiln {}: they are of different builds; rebuild or reinstall kiln",
+        kiln_protocol::VERSION
+    )]
+    AgentVersion { agent: u32 },
+    #[error("the new layer cannot be packed")]
+    Layer(#[source] kiln_image::Error),
+    #[error(transparent)]
+    NoEngine(kiln_engine::Error),
+    #[error(transparent)]
+    Engine(kiln_engine::Error),
+    #[error(
+        "{} is missing; run `scripts/build`, or set KILN_LIB to the directory with `agent` and `vmlinux`",
+        path.display()
+    )]
+    GuestFile { path: PathBuf, source: io::Error },
+    #[error("a scratch disk of {size} bytes cannot be made; see --disk-size")]
+    Scratch { size: u64, source: kiln_disk::Error },
+    #[error("cannot write the scratch disk in {}", directory.display())]
+    ScratchWrite { directory: PathBuf, source: io::Error },
+    #[error("cannot write a temporary file in {}", directory.display())]
+    Temporary { directory: PathBuf, source: io::Error },
+    #[error("{what}")]
+    Image { what: String, source: kiln_image::Error },
+    #[error("{what}")]
+    Store { what: String, source: kiln_store::Error },
+    #[error("cannot write {dest}")]
+    Write { dest: String, source: io::Error },
+}
+
+impl Error {
+    /// Whose fault it was.
+    pub fn class(&self) -> Class {
+        match &*self.0 {
+            Kind::BuildFile(_) | Kind::Scratch { .. } => Class::Usage,
+            Kind::StepExited { code, .. } => Class::StepExited(*code),
+            Kind::StepSignaled { signal, .. } => Class::StepSignaled(*signal),
+            Kind::StepRebooted { .. } => Class::StepRebooted,
+            Kind::StepNotStarted { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Class::StepNotFound
+            }
+            Kind::StepNotStarted { .. } => Class::StepNotExecutable,
+            Kind::ScratchFull { .. } => Class::ScratchFull,
+            Kind::OutOfMemory { .. } => Class::OutOfMemory,
+            Kind::TimedOut(_) => Class::TimedOut,
+            Kind::Signal(signal) => Class::Interrupted(*signal),
+            Kind::Image { source, .. } => class_of_input(source),
+            Kind::Store { source, .. } => source.image_error().map_or(Class::Other, class_of_input),
+            Kind::NoEngine(_) => Class::NoEngine,
+            Kind::Guest { .. }
+            | Kind::Console { .. }
+            | Kind::GuestGone(_)
+            | Kind::OutOfOrder(_)
+            | Kind::Protocol(_)
+            | Kind::AgentVersion { .. }
+            | Kind::Engine(_) => Class::Machine,
+            Kind::Layer(_)
+            | Kind::Read { .. }
+            | Kind::GuestFile { .. }
+            | Kind::ScratchWrite { .. }
+            | Kind::Temporary { .. }
+            | Kind::Write { .. } => Class::Other,
+        }
+    }
+
+    /// Whether the guest's console may explain it.
+    pub(crate) fn is_broken_connection(&self) -> bool {
+        matches!(*self.0, Kind::GuestGone(_) | Kind::Protocol(_) | Kind::OutOfOrder(_) | Kind::Guest { .. })
+    }
+}
+
+fn class_of_input(error: &kiln_image::Error) -> Class {
+    if error.is_truncated() {
+        Class::TruncatedInput
+    } else if error.is_digest_mismatch() {
+        Class::DigestMismatch
+    } else if error.is_corrupt() || error.is_unsupported() {
+        Class::CorruptInput
+    } else if error.is_choice() {
+        Class::Usage
+    } else {
+        Class::Other
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Self(Box::new(kind))
+    }
+}
+
+impl From<Reason> for Error {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Signal(signal) => Kind::Signal(signal).into(),
+            Reason::Timeout(after) => Kind::TimedOut(after).into(),
+        }
+    }
+}
+
+fn console(tail: &str) -> String {
+    if tail.is_empty() {
+        "; its console stayed silent".to_owned()
+    } else {
+        format!("; the last lines of its console:\n{tail}")
+    }
+}
+
+/// Names as in [signal(7)](https://man7.org/linux/man-pages/man7/signal.7.html).
+fn signal_name(signal: u8) -> &'static str {
+    match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        10 => "SIGUSR1",
+        11 => "SIGSEGV",
+        12 => "SIGUSR2",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => "see signal(7)",
+    }
+}

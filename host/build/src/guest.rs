@@ -1,0 +1,187 @@
+//! One run of a VM: boot it, give it a job, follow the job to its end.
+
+use crate::{
+    Error,
+    error::Kind,
+    event::{Event, Observer},
+    interrupt::Interrupt,
+    packing::temporary_file,
+    session::{self, LayerReceiver},
+};
+use kiln_devices::{FileStorage, Storage};
+use kiln_disk::ext4;
+use kiln_engine::{Accel, Disk, Initramfs, Machine, MachineSpec};
+use kiln_protocol::{AGENT_PORT, Job, StepReport};
+use kiln_store::Store;
+use std::{
+    fs,
+    io::{self, Read, Write},
+    num::NonZeroU8,
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A guest that has not called home by then never will: a second or two is usual, and a busy host
+/// may take ten times as long.
+const BOOT_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long the guest may take to power off once its job is done.
+const POWER_OFF_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The scratch disk's serial.
+pub(crate) const SCRATCH: &str = "scratch";
+
+/// Identity of the scratch disk and seed of its directories' hashes: fixed, so that the order of
+/// readdir(3) is, on which sloppy scripts depend.
+const SCRATCH_UUID: [u8; 16] = *b"kiln scratch ext";
+
+/// How a VM is run.
+#[derive(Debug, Clone)]
+pub struct GuestSettings {
+    /// Which engine.
+    pub accel: Accel,
+    /// Guest kernel.
+    pub kernel: PathBuf,
+    /// The agent's program.
+    pub agent: PathBuf,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Processors.
+    pub cpus: NonZeroU8,
+    /// Size of the scratch disk in bytes.
+    pub scratch_size: u64,
+    /// Whether the guest's console goes to standard error.
+    pub show_console: bool,
+}
+
+/// What a build works with: where it keeps things, who may end it, whom it tells.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub store: &'a Store,
+    pub interrupt: &'a Interrupt,
+    pub observer: &'a dyn Observer,
+}
+
+impl Surroundings<'_> {
+    /// Something begins that may take a while.
+    pub fn phase(&self, text: &str) {
+        self.observer.event(Event::Phase(text));
+    }
+
+    /// The error of a build that was told to end, once it was.
+    pub fn check(&self) -> Result<(), Error> {
+        self.interrupt.reason().map_or(Ok(()), |reason| Err(reason.into()))
+    }
+}
+
+impl GuestSettings {
+    /// Runs `job` in a new VM with these disks and a scratch disk. An error when a step does not
+    /// end well.
+    pub(crate) fn run(
+        &self,
+        job: &Job,
+        mut disks: Vec<Disk>,
+        stdin: Option<Box<dyn Read + Send>>,
+        layer: &mut dyn LayerReceiver,
+        surroundings: Surroundings,
+    ) -> Result<(), Error> {
+        let scratch = self.scratch(surroundings.store)?;
+        disks.push(Disk { serial: SCRATCH.to_owned(), storage: scratch.clone(), read_only: false });
+        let mut machine = self.launch(disks, surroundings)?;
+        let result = follow(machine.as_mut(), job, stdin, layer, surroundings.observer);
+        // Whatever else went wrong followed from these.
+        surroundings.check()?;
+        if let Some(source) = scratch.host_error() {
+            return Err(scratch_failed(surroundings.store, source));
+        }
+        let reports = result.map_err(|error| with_console(error, machine.as_ref()))?;
+        session::check_reports(job, &reports, self.memory_mib)?;
+        machine.wait(Instant::now() + POWER_OFF_DEADLINE).map_err(Kind::Engine)?;
+        Ok(())
+    }
+
+    fn launch(&self, disks: Vec<Disk>, surroundings: Surroundings) -> Result<Box<dyn Machine>, Error> {
+        let choice = kiln_engine::choose(self.accel).map_err(Kind::NoEngine)?;
+        if let Some(notice) = &choice.notice {
+            surroundings.observer.event(Event::Notice(notice));
+        }
+        let agent = self.guest_file(&self.agent)?;
+        let spec = MachineSpec {
+            kernel: self.kernel.clone(),
+            initramfs: Initramfs::with_init(&agent).finish(),
+            extra_command_line: Vec::new(),
+            cpus: self.cpus,
+            memory_mib: self.memory_mib,
+            disks,
+            ports: vec![AGENT_PORT],
+            console: self.show_console.then(|| Box::new(std::io::stderr()) as Box<dyn Write + Send>),
+        };
+        let detail = format!(
+            "booting {} in {} {} ({}), {} MiB, {} processors",
+            self.kernel.display(),
+            choice.engine.name(),
+            choice.usable.version,
+            choice.usable.path.display(),
+            self.memory_mib,
+            self.cpus
+        );
+        surroundings.observer.event(Event::Detail(&detail));
+        let machine = choice.engine.launch(spec).map_err(Kind::Engine)?;
+        surroundings.interrupt.guard(machine.killer());
+        Ok(machine)
+    }
+
+    fn guest_file(&self, path: &PathBuf) -> Result<Vec<u8>, Error> {
+        Ok(fs::read(path).map_err(|source| Kind::GuestFile { path: path.clone(), source })?)
+    }
+
+    /// An empty file system on a sparse file without a name.
+    fn scratch(&self, store: &Store) -> Result<Arc<FileStorage>, Error> {
+        let failed = |source| scratch_failed(store, source);
+        let file = temporary_file(store)?;
+        file.set_len(self.scratch_size).map_err(failed)?;
+        for write in self.empty_file_system()? {
+            file.write_all_at(&write.bytes, write.offset).map_err(failed)?;
+        }
+        Ok(Arc::new(FileStorage::writable(file).map_err(failed)?))
+    }
+}
+
+impl GuestSettings {
+    fn empty_file_system(&self) -> Result<Vec<ext4::Write>, Error> {
+        let size = self.scratch_size;
+        let options = ext4::Options {
+            size,
+            uuid: SCRATCH_UUID,
+            hash_seed: SCRATCH_UUID,
+            volume_name: *b"kiln scratch\0\0\0\0",
+        };
+        Ok(ext4::make(&options).map_err(|source| Kind::Scratch { size, source })?)
+    }
+}
+
+fn scratch_failed(store: &Store, source: io::Error) -> Error {
+    Kind::ScratchWrite { directory: store.path().to_owned(), source }.into()
+}
+
+fn follow(
+    machine: &mut dyn Machine,
+    job: &Job,
+    stdin: Option<Box<dyn Read + Send>>,
+    layer: &mut dyn LayerReceiver,
+    observer: &dyn Observer,
+) -> Result<Vec<StepReport>, Error> {
+    let stream = machine.accept(AGENT_PORT, Instant::now() + BOOT_DEADLINE).map_err(Kind::Engine)?;
+    session::run_job(stream, job, stdin, observer, layer)
+}
+
+/// Adds what the guest's console said to an error that it may explain.
+fn with_console(error: Error, machine: &dyn Machine) -> Error {
+    if error.is_broken_connection() {
+        Kind::Console { error, console_tail: machine.console_tail() }.into()
+    } else {
+        error
+    }
+}

@@ -1,0 +1,192 @@
+//! The command line.
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use kiln_build::{OutputSpec, parse_size};
+use kiln_engine::Accel;
+use kiln_image::reference::{ArchiveReference, ImageName};
+use std::{num::NonZeroU8, path::PathBuf, time::Duration};
+
+/// Builds container images as anybody, with root in a throw-away VM.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, propagate_version = true, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One command per wish.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from a build file
+    Build(BuildArguments),
+    /// Run a throw-away command as root in a base image
+    Run(RunArguments),
+    /// Say what this host can do, and how to mend what it can't
+    Doctor(DoctorArguments),
+    /// Look after the cache
+    #[command(subcommand)]
+    Cache(CacheCommand),
+}
+
+/// `kiln build`
+#[derive(Debug, Args)]
+pub struct BuildArguments {
+    /// Build file [default: kiln.toml in CONTEXT]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Name and tag of the image
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub tag: Option<ImageName>,
+    /// Where to write the image: type=docker-archive,dest=FILE|-[,compression=gzip[:N]|zstd[:N]|none]
+    #[arg(short, long, value_name = "SPEC")]
+    pub output: Option<OutputSpec>,
+    /// How the VM is run.
+    #[command(flatten)]
+    pub machine: MachineArguments,
+    /// Progress: a line that moves on a terminal, plain lines otherwise
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    pub progress: Progress,
+    /// Directory with the build file
+    #[arg(default_value = ".", value_name = "CONTEXT")]
+    pub context: PathBuf,
+}
+
+/// `kiln run`
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Base image: docker-archive:FILE[:NAME:TAG], or just the file
+    #[arg(long, value_name = "REF")]
+    pub base: ArchiveReference,
+    /// User and group, each a name or a number, instead of root
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Set a variable in the command's environment
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Directory the command starts in
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Pass standard input to the command
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// How the VM is run.
+    #[command(flatten)]
+    pub machine: MachineArguments,
+    /// The command and its arguments
+    #[arg(required = true, last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// What `build` and `run` have in common.
+#[derive(Debug, Args)]
+pub struct MachineArguments {
+    /// How the VM is accelerated
+    #[arg(long, value_enum, default_value_t = AccelArgument::Auto)]
+    pub accel: AccelArgument,
+    /// Guest kernel, vmlinux or bzImage, instead of kiln's own
+    #[arg(long, value_name = "PATH")]
+    pub kernel: Option<PathBuf>,
+    /// Memory of the VM; only what is used is taken from the host
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "2GiB")]
+    pub memory: u64,
+    /// Processors of the VM [default: all of the host's, at most 8]
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<NonZeroU8>,
+    /// Size of the scratch disk; only what is used is taken from the host [default: 64GiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub disk_size: Option<u64>,
+    /// Give up after this time, such as 90s, 10m or 1h
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Show what kiln does; twice: the guest's console too
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// `--accel`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccelArgument {
+    /// KVM where it works, emulation otherwise
+    Auto,
+    /// KVM or nothing
+    Kvm,
+    /// QEMU's emulation
+    Tcg,
+}
+
+impl From<AccelArgument> for Accel {
+    fn from(argument: AccelArgument) -> Self {
+        match argument {
+            AccelArgument::Auto => Self::Auto,
+            AccelArgument::Kvm => Self::Kvm,
+            AccelArgument::Tcg => Self::Tcg,
+        }
+    }
+}
+
+/// `--progress`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// `plain`, with a moving line on a terminal
+    Auto,
+    /// Plain lines
+    Plain,
+    /// One JSON object per line on standard error
+    Json,
+}
+
+/// `kiln doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kiln cache`
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Show what the cache holds
+    Du,
+    /// Remove what no running build uses
+    Prune {
+        /// Everything, not only what was not used for a week
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// `90s`, `10m`, `1h`, or plain seconds; fractions are fine.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration; write it like 90s, 10m or 1h");
+    let (number, unit_seconds) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) if text.ends_with('s') => (number, 1.0),
+        Some(number) if text.ends_with('m') => (number, 60.0),
+        Some(number) => (number, 3600.0),
+        None => (text, 1.0),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * unit_seconds).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        for (text, milliseconds) in [("90s", 90_000), ("10m", 600_000), ("1h", 3_600_000), ("0.5", 500)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "-1s", "1d", "1e400", "nan"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

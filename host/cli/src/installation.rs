@@ -1,0 +1,68 @@
+//! Where kiln's own guest files are.
+
+use anyhow::{Context, Result, bail};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+/// Overrides the directory with the guest files.
+const LIB_VARIABLE: &str = "KILN_LIB";
+
+/// Overrides the cache directory.
+const CACHE_VARIABLE: &str = "KILN_CACHE";
+
+/// The guest files: `lib/kiln` beside the `bin` kiln lies in.
+pub fn lib_dir() -> Result<PathBuf> {
+    if let Some(dir) = env::var_os(LIB_VARIABLE) {
+        return Ok(dir.into());
+    }
+    let program = env::current_exe().context("cannot tell where kiln is installed")?;
+    let prefix = program.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    Ok(prefix.join("lib/kiln"))
+}
+
+/// The guest agent.
+pub fn agent() -> Result<PathBuf> {
+    guest_file("agent")
+}
+
+/// The guest kernel, or another that the user gave.
+pub fn kernel(given: Option<&Path>) -> Result<PathBuf> {
+    match given {
+        Some(path) if path.is_file() => Ok(path.to_owned()),
+        Some(path) => bail!("no kernel at {}", path.display()),
+        None => guest_file("vmlinux"),
+    }
+}
+
+fn guest_file(name: &str) -> Result<PathBuf> {
+    let path = lib_dir()?.join(name);
+    if !path.is_file() {
+        bail!(
+            "{} is missing; run `scripts/build`, or set {LIB_VARIABLE} to the directory with `agent` and `vmlinux`",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// The cache: `$KILN_CACHE`, `$XDG_CACHE_HOME/kiln` or `~/.cache/kiln`. Without a home, as in many
+/// containers, one in the temporary directory that belongs to this user.
+pub fn cache_dir() -> PathBuf {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(dir) = env::var_os(CACHE_VARIABLE) {
+        return dir.into();
+    }
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").filter(|home| is_writable(home)).map(|home| home.join(".cache")))
+        .map(|cache| cache.join("kiln"))
+        .unwrap_or_else(|| {
+            env::temp_dir().join(format!("kiln-cache-{}", rustix::process::geteuid().as_raw()))
+        })
+}
+
+fn is_writable(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|metadata| metadata.is_dir())
+        && rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok()
+}

@@ -1,0 +1,39 @@
+//! From arguments to the settings of a VM.
+
+use crate::{arguments::MachineArguments, installation};
+use anyhow::{Context, Result};
+use kiln_build::GuestSettings;
+use std::{
+    num::{NonZeroU8, NonZeroUsize},
+    thread,
+};
+
+/// Most processors a VM gets unless asked for more.
+const MAX_DEFAULT_CPUS: usize = 8;
+
+/// Size of the scratch disk unless given; only what is used takes space.
+const DEFAULT_DISK_SIZE: u64 = 64 << 30;
+
+/// How the VM is run. `disk_size` is what the build file says, if anything.
+pub fn settings(arguments: &MachineArguments, disk_size: Option<u64>) -> Result<GuestSettings> {
+    let memory_mib = u32::try_from(arguments.memory >> 20).context("--memory is too large")?;
+    Ok(GuestSettings {
+        accel: arguments.accel.into(),
+        kernel: installation::kernel(arguments.kernel.as_deref())?,
+        agent: installation::agent()?,
+        memory_mib,
+        cpus: arguments.cpus.unwrap_or_else(default_cpus),
+        scratch_size: arguments.disk_size.or(disk_size).unwrap_or(DEFAULT_DISK_SIZE),
+        show_console: arguments.verbose > 1,
+    })
+}
+
+/// Threads for work on the host.
+pub fn threads() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn default_cpus() -> NonZeroU8 {
+    let count = u8::try_from(threads().get().min(MAX_DEFAULT_CPUS)).unwrap_or(u8::MAX);
+    NonZeroU8::new(count).unwrap_or(NonZeroU8::MIN)
+}

@@ -1,0 +1,99 @@
+//! Plain lines, for logs.
+
+use super::lines::Lines;
+use kiln_build::{Event, Observer, Stream};
+use std::{
+    io::{self, Write},
+    sync::{Mutex, PoisonError},
+};
+
+/// Every event as a line; output as it comes.
+pub struct Plain {
+    verbose: u8,
+    stdout: Mutex<Lines>,
+    stderr: Mutex<Lines>,
+}
+
+impl Plain {
+    /// Says more when `verbose` is above 0.
+    pub fn new(verbose: u8) -> Self {
+        Self { verbose, stdout: Mutex::default(), stderr: Mutex::default() }
+    }
+
+    fn end_lines(&self) {
+        for lines in [&self.stdout, &self.stderr] {
+            lines.lock().unwrap_or_else(PoisonError::into_inner).end(say);
+        }
+    }
+}
+
+impl Observer for Plain {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Phase(text) => say(&format!("kiln: {text}")),
+            Event::Notice(text) => say(&format!("kiln: note: {text}")),
+            Event::Detail(text) if self.verbose > 0 => say(&format!("kiln: {text}")),
+            Event::Detail(_) | Event::LayerReceived { .. } => {}
+            Event::StepStarted { name } => say(&format!("kiln: {name}")),
+            Event::Output { stream, bytes } => {
+                let lines = match stream {
+                    Stream::Stdout => &self.stdout,
+                    Stream::Stderr => &self.stderr,
+                };
+                lines.lock().unwrap_or_else(PoisonError::into_inner).push(bytes, say);
+            }
+            Event::StepEnded { name, took } => {
+                self.end_lines();
+                say(&format!("kiln: {name} done in {:.2} s", took.as_secs_f64()));
+            }
+            Event::Written { dest, image_id, size } => {
+                say(&format!("kiln: wrote {dest}: {size} bytes, image {image_id}"));
+            }
+        }
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        self.end_lines();
+    }
+}
+
+/// The command's output untouched; kiln's own words only on request.
+pub struct PassThrough {
+    verbose: u8,
+}
+
+impl PassThrough {
+    /// Says more when `verbose` is above 0.
+    pub fn new(verbose: u8) -> Self {
+        Self { verbose }
+    }
+}
+
+impl Observer for PassThrough {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Output { stream, bytes } => copy_through(stream, bytes),
+            Event::Notice(text) => say(&format!("kiln: note: {text}")),
+            Event::Phase(text) | Event::Detail(text) if self.verbose > 0 => say(&format!("kiln: {text}")),
+            _ => {}
+        }
+    }
+}
+
+/// A reader that went away is no reason to stop: the command's exit code is still wanted.
+fn copy_through(stream: Stream, bytes: &[u8]) {
+    let _ = match stream {
+        Stream::Stdout => {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(bytes).and_then(|()| stdout.flush())
+        }
+        Stream::Stderr => io::stderr().lock().write_all(bytes),
+    };
+}
+
+/// A closed standard error must not end a build.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
