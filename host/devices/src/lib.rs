@@ -19,6 +19,8 @@
 mod blk;
 mod chain;
 mod iovec;
+#[cfg(test)]
+mod mock;
 mod ring;
 mod rng;
 mod storage;

@@ -248,7 +248,8 @@ impl ComposedStorage {
         while !rest.is_empty() {
             let segment = self.segments.get(index).ok_or(io::ErrorKind::UnexpectedEof)?;
             let within = at - self.starts[index];
-            let part = front(&rest, segment.len() - within);
+            let left = segment.len().checked_sub(within).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let part = front(&rest, left);
             let count = part.iter().map(VolatileSlice::len).sum();
             segment.read_at(&part, within)?;
             iovec::advance(&mut rest, count);
@@ -299,6 +300,108 @@ impl Storage for ComposedStorage {
         match self.last_error.load(Ordering::Relaxed) {
             0 => None,
             code => Some(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::FileExt;
+
+    fn read(storage: &dyn Storage, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0xee; length];
+        let (first, second) = bytes.split_at_mut(length / 3);
+        storage.read_at(&[VolatileSlice::from(first), VolatileSlice::from(second)], offset)?;
+        Ok(bytes)
+    }
+
+    #[test]
+    fn a_full_host_disk_is_remembered() {
+        let full = FileStorage::writable(File::options().write(true).open("/dev/full").unwrap()).unwrap();
+        assert!(full.host_error().is_none());
+        let mut bytes = [1; 512];
+        full.write_at(&[VolatileSlice::from(&mut bytes[..])], 0).unwrap_err();
+        assert_eq!(full.host_error().unwrap().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_read_only_file_is_not_changed() {
+        let file = FileStorage::read_only(tempfile::tempfile().unwrap()).unwrap();
+        let error = file.write_at(&[VolatileSlice::from(&mut [1; 512][..])], 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(file.punch_hole(0, 512).unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
+        assert!(file.host_error().is_none(), "the host is not to blame");
+    }
+
+    #[test]
+    fn a_file_that_shrank_is_an_error_and_no_hang() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let storage = FileStorage::writable(file.try_clone().unwrap()).unwrap();
+        file.set_len(1000).unwrap();
+        assert_eq!(read(&storage, 0, 2000).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn zeroes_are_written_where_there_are_no_holes() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[1; 200_000], 0).unwrap();
+        let storage = FileStorage::writable(file).unwrap();
+        storage.write_zeroes(1000, 150_000).unwrap();
+        let bytes = read(&storage, 0, 200_000).unwrap();
+        assert!(bytes[1000..151_000].iter().all(|byte| *byte == 0));
+        assert!(bytes[..1000].iter().chain(&bytes[151_000..]).all(|byte| *byte == 1));
+    }
+
+    #[test]
+    fn segments_that_cannot_be_are_refused() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let at = |offset, length| Segment::File { file: file.clone(), offset, length };
+        for segments in [
+            vec![at(u64::MAX, 1)],
+            vec![at(i64::MAX as u64, 1)],
+            vec![Segment::Zeroes(u64::MAX / 2), Segment::Zeroes(u64::MAX / 2)],
+        ] {
+            let error = ComposedStorage::new(segments).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn a_disk_of_nothing_is_empty() {
+        assert!(ComposedStorage::new([]).unwrap().is_empty());
+        assert!(ComposedStorage::new([Segment::Zeroes(0)]).unwrap().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_composed_disk_reads_as_its_segments_do(
+            pieces in proptest::collection::vec((0_usize..3000, 0_usize..700, any::<bool>()), 0..40),
+            start in 0_usize..10_000,
+            length in 0_usize..5000,
+        ) {
+            let bytes: Vec<u8> = (0..4000_u32).map(|i| (i % 251) as u8).collect();
+            let file = tempfile::tempfile().unwrap();
+            file.write_all_at(&bytes, 0).unwrap();
+            let file = Arc::new(file);
+            let (mut segments, mut expected) = (Vec::new(), Vec::new());
+            for (offset, length, zeroes) in pieces {
+                if zeroes {
+                    segments.push(Segment::Zeroes(length as u64));
+                    expected.resize(expected.len() + length, 0);
+                } else {
+                    segments.push(Segment::File { file: file.clone(), offset: offset as u64, length: length as u64 });
+                    expected.extend_from_slice(&bytes[offset..offset + length]);
+                }
+            }
+            expected.resize(expected.len().next_multiple_of(512), 0);
+            let disk = ComposedStorage::new(segments).unwrap();
+            prop_assert_eq!(disk.len(), expected.len() as u64);
+            let inside = expected.get(start..start + length);
+            let read = read(&disk, start as u64, length).ok();
+            prop_assert_eq!(read.as_deref().filter(|r| !r.is_empty()), inside.filter(|i| !i.is_empty()));
         }
     }
 }

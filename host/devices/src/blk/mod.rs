@@ -76,3 +76,6 @@ impl Device for Blk {
 
     fn reset(&mut self) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -326,3 +326,7 @@ impl<S: Stream> Connection<S> {
         self.peer_buf_alloc.saturating_sub(in_flight)
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -302,3 +302,6 @@ impl Stream for HostEnd {
         let _ = self.0.shutdown(Shutdown::Read);
     }
 }
+
+#[cfg(test)]
+mod tests;
