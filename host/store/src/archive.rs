@@ -1,6 +1,7 @@
 //! Taking images in from `docker-archive` files, and knowing them again.
 
 mod identity;
+mod read_ahead;
 
 use crate::error::Kind;
 use crate::held::Layer;
@@ -10,6 +11,7 @@ use identity::Identity;
 use kiln_image::digest::Digest;
 use kiln_image::docker_archive::{self, Archive, LayerRef, LayerSink};
 use kiln_image::reference::Choice;
+use read_ahead::ReadAhead;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
@@ -43,11 +45,13 @@ impl Store {
         {
             return Ok(known);
         }
-        let image = self.import_stream(&file, path, choice, expected)?;
-        if let Some(identity) = identity
-            && identity.is_settled()
-            && Identity::of(&file, path)?.as_ref() == Some(&identity)
-        {
+        let Some(identity) = identity else {
+            return self.import_stream(file, path, choice, expected);
+        };
+        let image = std::thread::scope(|scope| {
+            self.import_stream(ReadAhead::new(scope, &file), path, choice, expected)
+        })?;
+        if identity.is_settled() && Identity::of(&file, path)?.as_ref() == Some(&identity) {
             self.note(&identity, choice, image.image_id)?;
         }
         Ok(image)
