@@ -18,6 +18,11 @@ use std::{ffi::CStr, os::fd::OwnedFd};
 
 /// Most open files of a process: few at first, as some programs close each possible one; many if asked for.
 const OPEN_FILES: Rlimit = Rlimit { current: Some(1024), maximum: Some(524_288) };
+/// How much of memory may wait to be written to the scratch disk, in per cent, before writing begins,
+/// and before writers wait for it. What still waits at the end is never written
+/// ([vm](https://docs.kernel.org/admin-guide/sysctl/vm.html)).
+const WRITE_BACK: [(&str, &str); 2] =
+    [("/proc/sys/vm/dirty_ratio", "70"), ("/proc/sys/vm/dirty_background_ratio", "50")];
 /// Never chosen when memory runs out.
 const NEVER_KILLED: &str = "-1000";
 
@@ -69,7 +74,7 @@ pub fn set_up(job: &Job) -> Result<()> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
     let socket = socket.trying(|| "make a socket")?;
     sys::loopback_up(std::os::fd::AsFd::as_fd(&socket)).trying(|| "bring up the loopback interface")?;
-    set_limits()
+    tune()
 }
 
 /// Sets the host name that steps see.
@@ -87,8 +92,11 @@ fn set_clock(seconds: u64) -> Result<()> {
     clock_settime(ClockId::Realtime, Timespec { tv_sec: seconds, tv_nsec: 0 }).trying(|| "set the clock")
 }
 
-fn set_limits() -> Result<()> {
+fn tune() -> Result<()> {
     setrlimit(Resource::Nofile, OPEN_FILES).trying(|| "set the limit of open files")?;
+    for (setting, value) in WRITE_BACK {
+        std::fs::write(setting, value).trying(|| format!("set {setting}"))?;
+    }
     std::fs::write("/proc/self/oom_score_adj", NEVER_KILLED).trying(|| "set oom_score_adj")
 }
 

@@ -32,10 +32,10 @@ use std::{
 };
 
 /// Nothing on the scratch disk outlives the VM, so nothing needs to reach it in order, or at all.
-/// `noinit_itable` and `noblock_validity`: no background work, no table built at mount
+/// `noinit_itable`, `no_prefetch_block_bitmaps`, `noblock_validity`: no thread beside, no table built at mount
 /// ([ext4](https://docs.kernel.org/admin-guide/ext4.html)).
 const SCRATCH_OPTIONS: &std::ffi::CStr =
-    c"nobarrier,noauto_da_alloc,noinit_itable,noblock_validity,nodiscard";
+    c"nobarrier,noauto_da_alloc,noinit_itable,noblock_validity,no_prefetch_block_bitmaps,nodiscard";
 /// `volatile`: fsync(2) costs nothing. The other features would leave things in the upper directory
 /// that a layer cannot say; redirects are not even followed, as no base has a reason to hold one
 /// ([overlayfs](https://docs.kernel.org/filesystems/overlayfs.html)).

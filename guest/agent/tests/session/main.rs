@@ -438,6 +438,25 @@ fn touched_at_the_clock_is_unchanged() {
 }
 
 #[test]
+fn directories_deeper_than_any_path_are_walked() {
+    if !is_privileged() {
+        return;
+    }
+    let mut world = World::new(64);
+    let tree = world.path("tree");
+    make_userland(&tree);
+    let source = "#include <sys/stat.h>\n#include <unistd.h>\n#include <fcntl.h>
+        int main() { for (int i = 0; i < 2000; i++) if (mkdir(\"deep\", 0755) || chdir(\"deep\")) return 1;
+        return close(creat(\"end\", 0644)); }";
+    make_program(&tree.join("usr/bin/dig"), source);
+    world.add_tree("base", &tree);
+    let transcript = world.run(&job(vec![command(&["dig"])]));
+    assert_done(&transcript);
+    assert_eq!(transcript.layer.len(), 2001);
+    assert_eq!(transcript.layer[2000].0.path.len(), 2000 * 5 + 3);
+}
+
+#[test]
 fn it_does_nothing_on_a_host() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_kiln-agent")).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
