@@ -80,8 +80,9 @@ fn checksum(mut sum: u64, bytes: &[u8]) -> u64 {
 
 #[test]
 fn a_guest_that_switches_itself_off_is_gone() {
+    let spec = spec("off");
     let start = Instant::now();
-    let exit = launch(spec("off")).wait(after(60)).unwrap();
+    let exit = launch(spec).wait(after(60)).unwrap();
     assert_eq!(exit, Exit::PoweredOff);
     println!("boot to power off: {:?}", start.elapsed());
 }
@@ -180,6 +181,35 @@ fn bytes_go_both_ways_far_over_the_credit_window() {
     println!("guest to host, with checksum: {:?} for {LENGTH} bytes", start.elapsed());
     assert_eq!(u64::from_le_bytes(word), sum, "guest to host");
     assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+}
+
+#[test]
+fn a_slow_reader_holds_the_guest_back_and_a_fast_one_does_not_wait() {
+    const LENGTH: usize = 256 * MIB;
+    let mut machine = launch(spec("flood"));
+    let mut stream = machine.accept(PORT, after(60)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(&(LENGTH as u64).to_le_bytes()).unwrap();
+    let before = anonymous_kib();
+    std::thread::sleep(Duration::from_millis(500));
+    let held_kib = anonymous_kib().saturating_sub(before);
+    assert!(held_kib < 16 * 1024, "{held_kib} KiB held for a reader that does not read");
+    let (mut left, mut block, start) = (LENGTH, vec![0; MIB], Instant::now());
+    while left > 0 {
+        let count = stream.read(&mut block).unwrap();
+        assert!(count > 0, "the stream ended {left} bytes early");
+        left -= count;
+    }
+    let rate = (LENGTH / MIB) as f64 / start.elapsed().as_secs_f64();
+    println!("guest to host: {rate:.0} MiB/s");
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+}
+
+/// This process's own memory, without the guests'.
+fn anonymous_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 #[test]

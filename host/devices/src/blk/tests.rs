@@ -3,6 +3,7 @@ use crate::mock::{BUFFERS, Descriptor, Driver, INDIRECT, MEMORY_BYTES, NEXT, WRI
 use crate::{ComposedStorage, FileStorage, Segment};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::LazyLock;
 
 const DISK_BYTES: usize = 1 << 20;
 const STATUS: u64 = BUFFERS + 0x1000;
@@ -16,7 +17,9 @@ struct Bench {
 }
 
 fn content() -> Vec<u8> {
-    (0..DISK_BYTES).map(|i| u8::try_from(i * 31 / 7 % 251).unwrap()).collect()
+    static CONTENT: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..DISK_BYTES).map(|i| u8::try_from(i * 31 / 7 % 251).unwrap()).collect());
+    CONTENT.clone()
 }
 
 fn bench(options: BlkOptions) -> Bench {

@@ -60,6 +60,7 @@ fn run(test: &str) -> io::Result<()> {
         }
         "disks" => disks(),
         "bulk" => bulk(),
+        "flood" => flood(),
         "refused" => refused(),
         "half-close" => half_close(),
         "many" => many(),
@@ -140,6 +141,21 @@ fn bulk() -> io::Result<()> {
         left -= count as u64;
     }
     host.write_all(&sent.0.to_le_bytes())
+}
+
+/// As many bytes as it can, all the same, so that nothing but the way is measured.
+fn flood() -> io::Result<()> {
+    let mut host = dial(PORT)?;
+    let mut length = [0; 8];
+    host.read_exact(&mut length)?;
+    let mut left = u64::from_le_bytes(length);
+    let block = vec![1; 256 * 1024];
+    while left > 0 {
+        let count = block.len().min(left as usize);
+        host.write_all(&block[..count])?;
+        left -= count as u64;
+    }
+    Ok(())
 }
 
 /// Nobody listens on the next port; what is said of it goes to the host.
