@@ -123,11 +123,31 @@ struct Layer {
     tree: Tree,
     /// Directories with metadata of their own; the others are implied.
     announced: HashSet<NodeId>,
-    opaque: HashSet<NodeId>,
-    /// Directories and names of what is hidden.
-    whiteouts: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What it hides of the layers below, whatever its own entries are.
+    hidden: Vec<Hidden>,
     /// Stand-ins for files of the layers below that have new names in this one.
     links_below: HashMap<NodeId, LinkBelow>,
+}
+
+enum Hidden {
+    /// A file or directory.
+    Name { directory: Vec<u8>, name: Vec<u8> },
+    /// All that is in a directory.
+    Children { directory: Vec<u8> },
+}
+
+impl Hidden {
+    fn hide(&self, below: &mut Tree) {
+        let (Self::Name { directory, .. } | Self::Children { directory }) = self;
+        let Some(children) = below.lookup(directory).and_then(|directory| below.children_mut(directory))
+        else {
+            return;
+        };
+        match self {
+            Self::Name { name, .. } => drop(children.remove(name)),
+            Self::Children { .. } => children.clear(),
+        }
+    }
 }
 
 struct LinkBelow {
@@ -141,8 +161,7 @@ impl Layer {
             source,
             tree: Tree::new(),
             announced: HashSet::new(),
-            opaque: HashSet::new(),
-            whiteouts: Vec::new(),
+            hidden: Vec::new(),
             links_below: HashMap::new(),
         }
     }
@@ -151,17 +170,15 @@ impl Layer {
         match whiteout::change(&found.entry) {
             Change::Present => self.place(found).map(drop),
             Change::PresentOpaque => {
-                let directory = self.place(found)?;
-                self.opaque.insert(directory);
-                Ok(())
+                self.hidden.push(Hidden::Children { directory: found.entry.path.clone() });
+                self.place(found).map(drop)
             }
             Change::Opaque { directory } => {
-                let directory = self.directory(directory)?;
-                self.opaque.insert(directory);
-                Ok(())
+                self.hidden.push(Hidden::Children { directory: directory.to_vec() });
+                self.directory(directory).map(drop)
             }
             Change::Whiteout { directory, name } => {
-                self.whiteouts.push((directory.to_vec(), name.to_vec()));
+                self.hidden.push(Hidden::Name { directory: directory.to_vec(), name: name.to_vec() });
                 Ok(())
             }
             Change::Ignored => Ok(()),
@@ -253,12 +270,8 @@ impl Layer {
 
     fn lay_over(self, below: &mut Tree) -> Result<(), Error> {
         let linked = self.find_links_below(below)?;
-        for (directory, name) in &self.whiteouts {
-            if let Some(directory) = below.lookup(directory)
-                && let Some(children) = below.children_mut(directory)
-            {
-                children.remove(name);
-            }
+        for hidden in &self.hidden {
+            hidden.hide(below);
         }
         Overlay { layer: self, below, laid: linked }.run();
         Ok(())
@@ -317,14 +330,10 @@ impl Overlay<'_> {
         lower
     }
 
-    /// Metadata, and what is hidden.
     fn lay_directory(&mut self, upper: NodeId, lower: NodeId) {
         if self.layer.announced.contains(&upper) {
             self.below.node_mut(lower).metadata =
                 std::mem::take(&mut self.layer.tree.node_mut(upper).metadata);
-        }
-        if self.layer.opaque.contains(&upper) {
-            self.below.children_mut(lower).expect("a directory").clear();
         }
     }
 
@@ -395,7 +404,7 @@ mod tests {
 
     #[test]
     fn layers_are_laid_over_one_another() {
-        let cases: [(&str, Files, &[&str]); 18] = [
+        let cases: [(&str, Files, &[&str]); 19] = [
             ("new file", &[("a/z", "2")], &["a/z 2"]),
             ("file over file", &[("a/x", "2")], &["-a/x 1", "a/x 2"]),
             ("directory over directory", &[("a", "dir 2")], &["-a/ 1", "a/ 2"]),
