@@ -13,6 +13,7 @@ mod signals;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
+use kiln_build::Class;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -26,11 +27,19 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("kiln: error: {}", chain(&error));
-            let class = error.downcast_ref::<kiln_build::Error>().map(kiln_build::Error::class);
-            code_of(class.unwrap_or(kiln_build::Class::Other)).into()
+            let class =
+                error.downcast_ref::<kiln_build::Error>().map_or(Class::Other, kiln_build::Error::class);
+            if !is_the_commands_own(&arguments.command, class) {
+                eprintln!("kiln: error: {}", chain(&error));
+            }
+            code_of(class).into()
         }
     }
+}
+
+/// Whether a command of `kiln run` simply exited with another code than zero: it has said why.
+fn is_the_commands_own(command: &Command, class: Class) -> bool {
+    matches!((command, class), (Command::Run(_), Class::StepExited(_)))
 }
 
 /// The error and its causes, each said once: a cause that an outer error already quotes is left
