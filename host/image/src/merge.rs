@@ -422,6 +422,12 @@ mod tests {
             ("whiteout of nothing", &[("a/.wh.q", ""), ("b/.wh.q", ""), ("q/.wh.q", "")], &[]),
             ("overlay's whiteout", &[("a/x", "0:0")], &["-a/x 1"]),
             ("opaque", &[("a/.wh..wh..opq", "")], &["-a/x 1", "-a/y 1"]),
+            // Found by the model in tests/layers.rs: the file used to take the marker away.
+            (
+                "opaque and replaced within the layer",
+                &[("a/.wh..wh..opq", ""), ("a", "2"), ("a", "dir 1")],
+                &["-a/x 1", "-a/y 1"],
+            ),
             (
                 "bookkeeping",
                 &[(".wh..wh.plnk", "dir 0"), (".wh..wh.plnk/1.2", "1"), (".wh..wh.aufs", "1")],
