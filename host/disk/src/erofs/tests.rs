@@ -73,17 +73,14 @@ fn numbers(count: u32) -> Vec<u8> {
     (0..count).flat_map(u32::to_le_bytes).collect()
 }
 
-/// One of everything that can be extracted without privilege.
+/// One of everything that can be extracted without privilege, but no holes: fsck.erofs 1.5 extracts
+/// them as nothing. The kernel sees those.
 fn everything() -> Fixture {
     let mut fixture = Fixture::default();
     let root = Tree::ROOT;
     fixture.file(root, b"aligned", &numbers(30_000), 4096, 0);
     fixture.file(root, b"misaligned", &numbers(30_001), 512, 3);
     fixture.file(root, b"empty", b"", 4096, 0);
-    fixture.source.resize(fixture.source.len().next_multiple_of(4096), 0);
-    let extents = vec![fixture.extent(65536, &numbers(1024)), fixture.extent(262_144, &numbers(2048))];
-    fixture.add(root, b"sparse", mode(0o600), Content::File { size: 1 << 20, extents });
-    fixture.add(root, b"hole", mode(0o600), Content::File { size: 123_456_789, extents: vec![] });
     fixture.add(root, b"short link", mode(0o777), Content::Symlink(b"aligned".to_vec()));
     fixture.add(root, b"long link", mode(0o777), Content::Symlink(vec![b'l'; 4095]));
     fixture.add(root, b"fifo", mode(0o640), Content::Fifo);
@@ -143,10 +140,7 @@ fn compare(fixture: &Fixture, id: NodeId, path: &Path) -> usize {
         match &node.content {
             Content::Directory(_) => names += compare(fixture, *child, &path),
             Content::File { .. } => {
-                let (mut read, expected) = (std::fs::read(&path).unwrap(), contents(fixture, *child));
-                // fsck.erofs 1.5 forgets a hole at a file's end.
-                read.resize(expected.len(), 0);
-                assert!(read == expected, "{}", path.display());
+                assert!(std::fs::read(&path).unwrap() == contents(fixture, *child), "{}", path.display());
             }
             Content::Symlink(target) => {
                 assert_eq!(std::fs::read_link(&path).unwrap().as_os_str().as_bytes(), target);
@@ -165,7 +159,7 @@ fn fsck_extracts_what_was_put_in() {
     let directory = tempfile::tempdir().unwrap();
     let fixture = everything();
     extract(&fixture, directory.path());
-    assert_eq!(compare(&fixture, Tree::ROOT, &directory.path().join("out")), 18);
+    assert_eq!(compare(&fixture, Tree::ROOT, &directory.path().join("out")), 16);
 }
 
 #[test]
@@ -173,7 +167,7 @@ fn a_directory_of_many_names_extracts() {
     let directory = tempfile::tempdir().unwrap();
     let mut fixture = Fixture::default();
     let many = fixture.directory(Tree::ROOT, b"many");
-    for number in 0..20_000 {
+    for number in 0..100_000 {
         fixture.add(
             many,
             format!("{number}").as_bytes(),
@@ -182,7 +176,7 @@ fn a_directory_of_many_names_extracts() {
         );
     }
     extract(&fixture, directory.path());
-    assert_eq!(compare(&fixture, Tree::ROOT, &directory.path().join("out")), 20_001);
+    assert_eq!(compare(&fixture, Tree::ROOT, &directory.path().join("out")), 100_001);
 }
 
 #[test]
@@ -203,7 +197,7 @@ fn dump_shows_owner_links_and_attributes() {
     let text = erofs_utils("dump.erofs", &["--path=/link", disk.to_str().unwrap()]);
     let squeezed = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in
-        ["Uid: 3000000000", "Gid: 70000", "Access: 0711", "Links: 2", "Size: 5368709120", "Xattr size: 5068"]
+        ["Uid: 3000000000", "Gid: 70000", "Access: 0711", "Links: 2", "Size: 5368709120", "Xattr size: 5056"]
     {
         assert!(squeezed.contains(part), "no {part:?} in:\n{text}");
     }
