@@ -216,6 +216,7 @@ pub(crate) fn import(source: &ImageSource, surroundings: Surroundings) -> Result
     surroundings.phase(&format!("importing {source}"));
     let ImageSource { path, choice, image_id } = source;
     let image = surroundings.store.import_docker_archive(path, choice, image_id.as_ref());
+    surroundings.check()?;
     let what = format!("cannot use {source}");
     Ok(image.map_err(|source| Kind::Store { what, source })?)
 }

@@ -36,6 +36,7 @@ impl Interrupt {
         if let Some(killer) = &state.machine {
             killer.kill();
         }
+        self.0.1.notify_all();
     }
 
     /// The reason, once triggered.
@@ -56,6 +57,17 @@ impl Interrupt {
                 interrupt.trigger(Reason::Timeout(timeout));
             }
         });
+    }
+
+    /// Waits until it is triggered.
+    pub fn wait(&self) -> Reason {
+        let mut state = self.lock();
+        loop {
+            if let Some(reason) = state.reason {
+                return reason;
+            }
+            state = self.0.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// The work is over; a timeout no longer matters.

@@ -55,9 +55,9 @@ pub struct BuildArguments {
 /// `kiln run`
 #[derive(Debug, Args)]
 pub struct RunArguments {
-    /// Base image: docker-archive:FILE[:NAME:TAG], or just the file
+    /// Base image: docker-archive:FILE[:NAME:TAG], or just the file [default: that of ./kiln.toml]
     #[arg(long, value_name = "REF")]
-    pub base: ArchiveReference,
+    pub base: Option<ArchiveReference>,
     /// User and group, each a name or a number, instead of root
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,

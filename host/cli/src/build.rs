@@ -1,14 +1,14 @@
 //! `kiln build`.
 
-use crate::{arguments::BuildArguments, installation, machine, progress, signals};
+use crate::{arguments::BuildArguments, exit_code, installation, interruption, machine, progress};
 use anyhow::{Context, Result};
-use kiln_build::{BuildFile, BuildRequest, Destination, Interrupt, OutputSpec};
+use kiln_build::{BuildFile, BuildRequest, Destination, OutputSpec};
 use kiln_image::{compress::Compression, config::Timestamp, reference::ImageName};
 use kiln_store::Store;
 use std::{env, str::FromStr};
 
 /// The build file's name, if not given.
-const BUILD_FILE: &str = "kiln.toml";
+pub const BUILD_FILE: &str = "kiln.toml";
 
 /// The variable of <https://reproducible-builds.org/specs/source-date-epoch/>.
 const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
@@ -28,11 +28,8 @@ pub fn run(arguments: &BuildArguments) -> Result<u8> {
         threads: machine::threads(),
         file,
     };
-    let interrupt = Interrupt::default();
-    signals::watch(interrupt.clone())?;
-    if let Some(timeout) = arguments.machine.timeout {
-        interrupt.trigger_after(timeout);
-    }
+    let interrupt =
+        interruption::watch(arguments.machine.timeout, |error| exit_code::of_build(error.class()))?;
     let observer = progress::observer(arguments.progress, arguments.machine.verbose);
     let built = kiln_build::build(&request, &store, &interrupt, observer.as_ref());
     interrupt.finish();

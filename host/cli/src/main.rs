@@ -6,10 +6,10 @@ mod cache;
 mod doctor;
 mod exit_code;
 mod installation;
+mod interruption;
 mod machine;
 mod progress;
 mod run;
-mod signals;
 
 use arguments::{Arguments, Command};
 use clap::Parser;

@@ -1,9 +1,9 @@
 //! `kiln run`.
 
-use crate::{arguments::RunArguments, build, installation, machine, progress, signals};
-use anyhow::Result;
-use kiln_build::{ImageSource, Interrupt, RunRequest};
-use kiln_image::config::Timestamp;
+use crate::{arguments::RunArguments, build, exit_code, installation, interruption, machine, progress};
+use anyhow::{Context, Result, bail};
+use kiln_build::{BuildFile, ImageSource, RunRequest};
+use kiln_image::{config::Timestamp, reference::ArchiveReference};
 use kiln_store::Store;
 use std::{
     io::{self, Read},
@@ -16,7 +16,7 @@ pub fn run(arguments: &RunArguments) -> Result<u8> {
     let store = Store::open(&installation::cache_dir())?;
     let guest = machine::settings(&arguments.machine, None)?;
     let request = RunRequest {
-        base: ImageSource::new(arguments.base.clone(), Path::new("")),
+        base: base(arguments.base.clone())?,
         command: arguments.command.clone(),
         user: arguments.user.clone(),
         environment: arguments.env.clone(),
@@ -25,16 +25,24 @@ pub fn run(arguments: &RunArguments) -> Result<u8> {
         clock: build::source_date_epoch()?.unwrap_or_else(now),
         guest,
     };
-    let interrupt = Interrupt::default();
-    signals::watch(interrupt.clone())?;
-    if let Some(timeout) = arguments.machine.timeout {
-        interrupt.trigger_after(timeout);
-    }
+    let interrupt = interruption::watch(arguments.machine.timeout, |error| exit_code::of_run(error.class()))?;
     let observer = progress::pass_through(arguments.machine.verbose);
     let ran = kiln_build::run_command(request, &store, &interrupt, observer.as_ref());
     interrupt.finish();
     ran?;
     Ok(0)
+}
+
+/// The base of the build file here, if none was given.
+fn base(given: Option<ArchiveReference>) -> Result<ImageSource> {
+    let here = Path::new("");
+    match given {
+        Some(reference) => Ok(ImageSource::new(reference, here)),
+        None if Path::new(build::BUILD_FILE).exists() => BuildFile::read(Path::new(build::BUILD_FILE))?
+            .from
+            .with_context(|| format!("{} has no base image; give one with --base", build::BUILD_FILE)),
+        None => bail!("--base REF is needed where there is no {}", build::BUILD_FILE),
+    }
 }
 
 /// Nothing is kept of a run, so its clock may as well be right.
