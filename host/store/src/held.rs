@@ -1,12 +1,12 @@
 //! Files of the store in use: open, and locked against removal.
 
 use crate::error::Kind;
-use crate::{Error, Segment, Store};
+use crate::{Error, Segment, SegmentReader, Store};
 use kiln_image::digest::Digest;
 use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -62,35 +62,8 @@ impl Layer {
     }
 
     /// Reads the layer from its start.
-    pub fn reader(&self) -> LayerReader<'_> {
-        LayerReader { layer: self, position: 0 }
-    }
-}
-
-/// Reads a layer without moving the position of its file, which others may use at the same time.
-#[derive(Debug, Clone)]
-pub struct LayerReader<'l> {
-    layer: &'l Layer,
-    position: u64,
-}
-
-impl Read for LayerReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.layer.file.read_at(buffer, self.position)?;
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for LayerReader<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::Current(by) => self.position.checked_add_signed(by),
-            SeekFrom::End(by) => self.layer.length.checked_add_signed(by),
-        };
-        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.position)
+    pub fn reader(&self) -> SegmentReader {
+        self.segment().reader()
     }
 }
 

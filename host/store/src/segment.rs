@@ -6,7 +6,7 @@ use crate::{Error, Store};
 use kiln_disk::erofs::{BLOCK_SIZE, Layout};
 use kiln_image::tree::Tree;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -26,6 +26,44 @@ impl Segment {
     /// Bytes on the disk, the zeros behind included.
     pub fn padded_length(&self) -> u64 {
         self.length.next_multiple_of(BLOCK_SIZE)
+    }
+
+    /// Reads the run from its start, without the zeros behind.
+    pub fn reader(&self) -> SegmentReader {
+        SegmentReader { segment: self.clone(), position: 0 }
+    }
+}
+
+/// Reads a segment without moving the position of its file, which others may use at the same time.
+#[derive(Debug, Clone)]
+pub struct SegmentReader {
+    segment: Segment,
+    /// Bytes from the segment's start.
+    position: u64,
+}
+
+impl Read for SegmentReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.segment.length.saturating_sub(self.position);
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let count = self.segment.file.read_at(&mut buffer[..wanted], self.segment.offset + self.position)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for SegmentReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::End(by) => self.segment.length.checked_add_signed(by),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
     }
 }
 
@@ -121,6 +159,24 @@ mod tests {
         assert!(!bytes(&aligned[0]).contains(&b'x'));
         let misaligned = sample.store().compose(&tree(7, 1000), &[source(&sample, 0)]).unwrap();
         assert_eq!(bytes(&misaligned[0]).iter().filter(|byte| **byte == b'x').count(), 1000);
+    }
+
+    #[test]
+    fn a_segment_reads_as_its_run_only() {
+        let sample = Sample::new(&[]);
+        std::fs::write(sample.path("source"), b"0123456789").unwrap();
+        let file = Arc::new(File::open(sample.path("source")).unwrap());
+        let mut reader = Segment { file, offset: 2, length: 5 }.reader();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "23456");
+        assert_eq!(reader.seek(SeekFrom::End(-2)).unwrap(), 3);
+        text.clear();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "56");
+        assert!(reader.seek(SeekFrom::Current(-6)).is_err());
+        reader.seek(SeekFrom::Start(u64::MAX)).unwrap();
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]
