@@ -74,6 +74,10 @@ pub trait Device: Send {
 
     /// Back to the state before the driver came.
     fn reset(&mut self);
+
+    /// The machine has ended. What its driver said last is still passed on, and then whoever
+    /// listens learns that no more will come.
+    fn driver_gone(&mut self) {}
 }
 
 /// Features of the ring format that every device here offers.

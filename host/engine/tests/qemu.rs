@@ -235,6 +235,27 @@ fn a_guest_that_said_all_can_still_listen() {
 }
 
 #[test]
+fn the_last_words_of_a_guest_that_does_not_wait_are_heard() {
+    let mut machine = launch(spec("last-words"));
+    let mut stream = machine.accept(PORT, after(60)).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard.len(), 900_000);
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+}
+
+#[test]
+fn a_reader_learns_that_the_machine_was_killed_before_anyone_waits_for_it() {
+    let mut machine = launch(spec("silent"));
+    let mut stream = machine.accept(PORT, after(60)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    machine.killer().kill();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::Killed);
+}
+
+#[test]
 fn several_connections_do_not_mix() {
     let mut machine = launch(spec("many"));
     let streams: Vec<_> = (0..8).map(|_| machine.accept(PORT, after(60)).unwrap()).collect();

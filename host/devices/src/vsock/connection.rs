@@ -214,6 +214,11 @@ impl<S: Stream> Connection<S> {
         self.close_when_flushed();
     }
 
+    /// The guest has ended without a word: as if it had closed both halves.
+    pub fn guest_gone(&mut self) {
+        self.receive_shutdown(BOTH);
+    }
+
     fn close_when_flushed(&mut self) {
         if self.buffer.is_empty() && self.guest_shutdown & SHUTDOWN_SEND != 0 {
             self.stream.end_writing();

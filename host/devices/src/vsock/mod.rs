@@ -253,6 +253,10 @@ impl Device for Vsock {
         self.ready.clear();
         self.refusals.clear();
     }
+
+    fn driver_gone(&mut self) {
+        self.connections.values_mut().for_each(Connection::guest_gone);
+    }
 }
 
 impl Key {

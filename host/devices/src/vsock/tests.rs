@@ -258,6 +258,24 @@ fn a_reset_device_knows_no_connection() {
 }
 
 #[test]
+fn a_host_hears_the_last_words_of_a_guest_that_ended() {
+    let (mut bench, mut host) = Bench::connected();
+    for _ in 0..16 {
+        bench.send(&packet(Operation::ReadWrite, PORT, &vec![5; 60_000]), 1);
+    }
+    bench.device.driver_gone();
+    let reader = std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        host.read_to_end(&mut heard).unwrap();
+        heard.len()
+    });
+    while !reader.is_finished() {
+        bench.process();
+    }
+    assert_eq!(reader.join().unwrap(), 16 * 60_000);
+}
+
+#[test]
 fn any_bytes_sent_do_no_harm() {
     let (mut bench, _host) = Bench::connected();
     let mut state = 1_u64;

@@ -34,6 +34,8 @@ pub(super) enum DeviceKind {
 pub(super) struct Inherited {
     /// The rate of the host's time stamp counter, if known.
     pub tsc_khz: Option<u64>,
+    /// Whether it can be sandboxed.
+    pub sandbox: bool,
     /// Descriptors, under the numbers they have here.
     pub initramfs: RawFd,
     pub devices: Vec<(DeviceKind, RawFd)>,
@@ -54,8 +56,6 @@ pub(super) fn arguments(spec: &MachineSpec, inherited: &Inherited) -> Vec<OsStri
         "-no-reboot",
         "-display",
         "none",
-        "-sandbox",
-        SANDBOX,
         "-machine",
         MACHINE,
         "-accel",
@@ -72,6 +72,9 @@ pub(super) fn arguments(spec: &MachineSpec, inherited: &Inherited) -> Vec<OsStri
     .map(OsString::from)
     .into();
     let mut add = |option: &str, value: OsString| arguments.extend([option.into(), value]);
+    if inherited.sandbox {
+        add("-sandbox", SANDBOX.into());
+    }
     let memory = spec.memory_mib;
     add("-smp", spec.cpus.to_string().into());
     add("-m", format!("{memory}M").into());
@@ -103,4 +106,49 @@ fn device(kind: DeviceKind, index: usize) -> String {
         DeviceKind::Rng => ("vhost-user-rng", ""),
     };
     format!("{name},chardev=link{index}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MachineSpec;
+
+    fn words(cpus: u8, sandbox: bool) -> String {
+        let spec = MachineSpec {
+            kernel: "/boot/a,b".into(),
+            initramfs: Vec::new(),
+            extra_command_line: vec!["debug=1".into()],
+            cpus: NonZeroU8::new(cpus).unwrap(),
+            memory_mib: 512,
+            disks: Vec::new(),
+            ports: Vec::new(),
+            console: None,
+        };
+        let devices = vec![(DeviceKind::Blk, 7), (DeviceKind::Vsock, 8)];
+        let inherited = Inherited { tsc_khz: Some(2_000_000), sandbox, initramfs: 5, devices };
+        let words: Vec<_> =
+            arguments(&spec, &inherited).into_iter().map(|word| word.into_string().unwrap()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn a_machine_is_all_on_the_command_line() {
+        let words = words(1, true);
+        for part in [
+            "-kernel /boot/a,b -initrd /proc/self/fd/5",
+            "size=512M,share=on",
+            "tsc_early_khz=2000000 nolapic_timer quiet debug=1",
+            "-chardev socket,id=link0,fd=7 -device vhost-user-blk,chardev=link0",
+            "-chardev socket,id=link1,fd=8 -device vhost-user-vsock-device,chardev=link1",
+            "-sandbox on,obsolete=deny",
+        ] {
+            assert!(words.contains(part), "{part} is not in {words}");
+        }
+    }
+
+    #[test]
+    fn what_a_machine_or_qemu_cannot_have_is_left_out() {
+        let words = words(2, false);
+        assert!(!words.contains("nolapic_timer") && !words.contains("-sandbox"), "{words}");
+    }
 }

@@ -29,7 +29,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// The machine has eight virtio-mmio slots (`VIRTIO_NUM_TRANSPORTS` in QEMU's `microvm.h`), two of
@@ -44,6 +44,8 @@ const MEMORY_MIB_MIN: u32 = 64;
 pub struct Qemu {
     program: PathBuf,
     tsc: tsc::Measurement,
+    /// Found out by the probe.
+    sandbox: OnceLock<bool>,
 }
 
 impl Qemu {
@@ -54,7 +56,7 @@ impl Qemu {
 
     /// A given program, a path or a name on the path.
     pub fn at(program: PathBuf) -> Self {
-        Self { program, tsc: tsc::Measurement::start() }
+        Self { program, tsc: tsc::Measurement::start(), sandbox: OnceLock::new() }
     }
 }
 
@@ -64,7 +66,9 @@ impl Engine for Qemu {
     }
 
     fn probe(&self) -> Result<Usable, Unusable> {
-        probe::probe(&self.program)
+        let found = probe::probe(&self.program)?;
+        self.sandbox.get_or_init(|| found.sandbox);
+        Ok(found.usable)
     }
 
     fn launch(&self, spec: MachineSpec) -> Result<Box<dyn Machine>, Error> {
@@ -74,6 +78,8 @@ impl Engine for Qemu {
         let initramfs = memory_file(&spec.initramfs).map_err(|error| Kind::Setup("the initramfs", error))?;
         let inherited = Inherited {
             tsc_khz: self.tsc.finish_khz(),
+            // A QEMU that cannot be asked fails soon enough.
+            sandbox: *self.sandbox.get_or_init(|| probe::probe(&self.program).is_ok_and(|f| f.sandbox)),
             initramfs: initramfs.as_raw_fd(),
             devices: links.iter().map(|(kind, link)| (*kind, link.as_raw_fd())).collect(),
         };
@@ -83,7 +89,13 @@ impl Engine for Qemu {
             descriptors: inherited.descriptors(),
         };
         let console = Arc::new(Tail::default());
-        let process = Process::start(program, board.clone(), console.clone(), spec.console.map(Sink::new))?;
+        let farewells: Vec<_> = served.iter().map(Served::at_end).collect();
+        let ending = board.clone();
+        let at_end = move |exit| {
+            farewells.into_iter().for_each(|farewell| farewell());
+            ending.end(exit);
+        };
+        let process = Process::start(program, console.clone(), spec.console.map(Sink::new), at_end)?;
         Ok(Box::new(QemuMachine { process, served, board, console }))
     }
 }

@@ -21,12 +21,28 @@ const INSTALL: [(&str, &str); 5] = [
     ("zypper", "sudo zypper install qemu-x86"),
 ];
 
-/// Asks `program` for its version.
-pub(super) fn probe(program: &Path) -> Result<Usable, Unusable> {
-    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output();
-    let output = output.map_err(|error| unstartable(program, &error))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let (version, number) = version(&said).ok_or_else(|| Unusable {
+/// A QEMU that will do.
+pub(super) struct Found {
+    pub usable: Usable,
+    /// Whether it can give up system calls it does not need.
+    pub sandbox: bool,
+}
+
+/// Asks `program` for its version. One built without seccomp refuses the option that comes first.
+pub(super) fn probe(program: &Path) -> Result<Found, Unusable> {
+    let ask = |options: &[&str]| {
+        let output = Command::new(program).args(options).arg("--version").stdin(Stdio::null()).output();
+        output.map_err(|error| unstartable(program, &error))
+    };
+    let sandboxed = ask(&["-sandbox", "on"])?;
+    let sandbox = sandboxed.status.success();
+    let output = if sandbox { sandboxed } else { ask(&[])? };
+    let usable = judge(program, &String::from_utf8_lossy(&output.stdout))?;
+    Ok(Found { usable, sandbox })
+}
+
+fn judge(program: &Path, said: &str) -> Result<Usable, Unusable> {
+    let (version, number) = version(said).ok_or_else(|| Unusable {
         reason: format!("{} does not tell its version", program.display()),
         remedy: Some(install()),
     })?;
@@ -97,14 +113,21 @@ mod tests {
 
     #[test]
     fn a_missing_program_names_the_remedy() {
-        let why = probe(Path::new("/nonexistent/qemu")).unwrap_err();
+        let why = probe(Path::new("/nonexistent/qemu")).err().unwrap();
         assert_eq!(why.reason, "/nonexistent/qemu is not installed");
         assert!(why.remedy.unwrap().starts_with("install it: "));
     }
 
     #[test]
+    fn an_old_version_is_refused_and_a_new_one_is_not() {
+        let old = judge(Path::new("qemu"), "QEMU emulator version 6.2.0 (Debian)").unwrap_err();
+        assert_eq!(old.reason, "QEMU 6.2.0 is too old, 7.2 is needed");
+        assert_eq!(judge(Path::new("qemu"), "QEMU emulator version 10.1.0").unwrap().version, "10.1.0");
+    }
+
+    #[test]
     fn a_program_that_is_no_qemu_is_refused() {
-        let why = probe(Path::new("/bin/true")).unwrap_err();
+        let why = probe(Path::new("/bin/true")).err().unwrap();
         assert_eq!(why.reason, "/bin/true does not tell its version");
     }
 }

@@ -1,6 +1,5 @@
 //! The QEMU process: started so that it cannot outlive us, watched until it is gone.
 
-use crate::board::Board;
 use crate::console::{Sink, Tail};
 use crate::error::Kind;
 use crate::{Error, Exit, Killer};
@@ -44,12 +43,13 @@ impl Handle {
 }
 
 impl Process {
-    /// Starts QEMU. Its end is reported to `board`, its console goes to `console` and `sink`.
+    /// Starts QEMU. Its console goes to `console` and `sink`; when it has ended, `at_end` gets to
+    /// know how.
     pub fn start(
         program: Program,
-        board: Arc<Board>,
         console: Arc<Tail>,
         sink: Option<Sink>,
+        at_end: impl FnOnce(Exit) + Send + 'static,
     ) -> Result<Self, Error> {
         let path = program.path.clone();
         let (started, start) = mpsc::sync_channel(1);
@@ -58,7 +58,7 @@ impl Process {
             Ok(watched) => {
                 let _ = started.send(Ok(watched.handle.clone()));
                 drop(program);
-                board.end(watched.run(&console, sink.as_ref()));
+                at_end(watched.run(&console, sink.as_ref()));
             }
             Err(error) => {
                 let _ = started.send(Err(error));

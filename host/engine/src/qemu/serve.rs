@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use vhost::vhost_user::Listener;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringMutex, VringT};
@@ -24,6 +24,7 @@ const QUEUE_SIZE_MAX: usize = 1024;
 
 /// A device being served; dropping it waits for its threads, which end when QEMU is gone.
 pub(super) struct Served {
+    backend: Arc<Backend>,
     daemon: VhostUserDaemon<Arc<Backend>>,
 }
 
@@ -37,7 +38,16 @@ impl Served {
         let mut daemon = VhostUserDaemon::new(name, backend.clone(), memory).map_err(failed)?;
         backend.watch_wake(&daemon).map_err(|error| Kind::Setup("a device's events", error))?;
         daemon.start(&mut Listener::from(listener)).map_err(failed)?;
-        Ok(Self { daemon })
+        Ok(Self { backend, daemon })
+    }
+
+    /// For when QEMU has ended: passes on the guest's last words, and that they were the last.
+    pub fn at_end(&self) -> impl FnOnce() + Send + use<> {
+        let backend = self.backend.clone();
+        move || {
+            backend.drain();
+            backend.device().driver_gone();
+        }
     }
 }
 
@@ -53,11 +63,14 @@ impl Drop for Served {
 struct Backend {
     device: Mutex<Box<dyn Device>>,
     memory: Mutex<Memory>,
+    /// Known from the first event on.
+    vrings: OnceLock<Vec<VringMutex>>,
 }
 
 impl Backend {
     fn new(device: Box<dyn Device>) -> Self {
-        Self { device: Mutex::new(device), memory: Mutex::new(Memory::new(GuestMemoryMmap::new())) }
+        let memory = Memory::new(GuestMemoryMmap::new());
+        Self { device: Mutex::new(device), memory: Mutex::new(memory), vrings: OnceLock::new() }
     }
 
     fn device(&self) -> MutexGuard<'_, Box<dyn Device>> {
@@ -74,6 +87,33 @@ impl Backend {
             handler.register_listener(wake.as_raw_fd(), EventSet::IN, event)?;
         }
         Ok(())
+    }
+}
+
+impl Backend {
+    /// Lets the device do all it can.
+    fn work(&self, vrings: &[VringMutex]) {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).memory();
+        let interrupts: Vec<Deferred> = vrings.iter().map(|_| Deferred::default()).collect();
+        let mut states: Vec<_> = vrings.iter().map(|vring| vring.get_mut()).collect();
+        let borrowed = states.iter_mut().zip(&interrupts);
+        let mut rings: Vec<_> =
+            borrowed.map(|(state, interrupt)| Ring::new(state.get_queue_mut(), interrupt)).collect();
+        self.device().process(&memory, &mut rings);
+        drop(rings);
+        for (state, interrupt) in states.iter().zip(interrupts) {
+            if interrupt.0.into_inner() {
+                // When QEMU is gone, nobody waits for it.
+                let _ = state.signal_used_queue();
+            }
+        }
+    }
+
+    /// Does what was asked for before the end, as a guest need not wait before it switches off.
+    fn drain(&self) {
+        if let Some(vrings) = self.vrings.get() {
+            self.work(vrings);
+        }
     }
 }
 
@@ -135,6 +175,16 @@ impl VhostUserBackend for Backend {
         new_event_consumer_and_notifier(EventFlag::CLOEXEC | EventFlag::NONBLOCK).ok()
     }
 
+    /// The queue was declared not ready just before; what it still holds is the guest's, too.
+    fn stop_vring(&self, index: u32) -> io::Result<()> {
+        if let Some(vring) = self.vrings.get().and_then(|vrings| vrings.get(index as usize)) {
+            vring.set_queue_ready(true);
+            self.drain();
+            vring.set_queue_ready(false);
+        }
+        Ok(())
+    }
+
     fn handle_event(
         &self,
         _event: u16,
@@ -142,20 +192,7 @@ impl VhostUserBackend for Backend {
         vrings: &[VringMutex],
         _thread: usize,
     ) -> io::Result<()> {
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).memory();
-        let interrupts: Vec<Deferred> = vrings.iter().map(|_| Deferred::default()).collect();
-        let mut states: Vec<_> = vrings.iter().map(|vring| vring.get_mut()).collect();
-        let borrowed = states.iter_mut().zip(&interrupts);
-        let mut rings: Vec<_> =
-            borrowed.map(|(state, interrupt)| Ring::new(state.get_queue_mut(), interrupt)).collect();
-        self.device().process(&memory, &mut rings);
-        drop(rings);
-        for (state, interrupt) in states.iter().zip(interrupts) {
-            if interrupt.0.into_inner() {
-                // When QEMU is gone, nobody waits for it.
-                let _ = state.signal_used_queue();
-            }
-        }
+        self.work(self.vrings.get_or_init(|| vrings.to_vec()));
         Ok(())
     }
 }

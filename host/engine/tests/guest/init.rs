@@ -61,6 +61,7 @@ fn run(test: &str) -> io::Result<()> {
         "disks" => disks(),
         "bulk" => bulk(),
         "flood" => flood(),
+        "last-words" => dial(PORT)?.write_all(&[3; 900_000]),
         "refused" => refused(),
         "half-close" => half_close(),
         "many" => many(),
