@@ -35,6 +35,9 @@ use kiln_protocol::{FromGuest, FromHost, Job, VERSION};
 use std::path::Path;
 use storage::Disks;
 
+/// `kiln doctor` looks for it in the program.
+const IDENTITY: &str = concat!("kiln-agent ", env!("CARGO_PKG_VERSION"));
+
 /// Where the VM's disks are mounted.
 const DIRECTORY: &str = "/kiln";
 
@@ -44,7 +47,7 @@ fn main() {
         ["--without-vm", disks, directory] => without_machine(disks, directory),
         _ if std::process::id() == 1 => as_first_process(),
         _ => {
-            eprintln!("kiln-agent is the first process of kiln's virtual machines: it does nothing here");
+            eprintln!("{IDENTITY}: the first process of kiln's virtual machines, it does nothing here");
             std::process::exit(2);
         }
     }

@@ -104,6 +104,8 @@ pub(crate) enum Kind {
     Image { what: String, source: kiln_image::Error },
     #[error("{what}")]
     Store { what: String, source: kiln_store::Error },
+    #[error("{what}")]
+    Compare { what: String, source: io::Error },
     #[error("cannot write {dest}")]
     Write { dest: String, source: io::Error },
 }
@@ -136,6 +138,7 @@ impl Error {
             | Kind::Engine(_) => Class::Machine,
             Kind::Layer(_)
             | Kind::Read { .. }
+            | Kind::Compare { .. }
             | Kind::GuestFile { .. }
             | Kind::ScratchWrite { .. }
             | Kind::Temporary { .. }

@@ -1,7 +1,9 @@
 //! Carries out a build.
 
 use crate::{
-    BuildFile, Error, Event, Hook, ImageSource, Interrupt, Observer, OutputSpec, contents, disks,
+    BuildFile, Error, Event, Hook, ImageSource, Interrupt, Observer, OutputSpec,
+    contents::{self, BaseFiles},
+    disks,
     error::Kind,
     guest::{GuestSettings, SCRATCH, Surroundings},
     output,
@@ -11,7 +13,6 @@ use kiln_engine::Disk;
 use kiln_image::{
     config::{Change, ImageConfig, Timestamp},
     reference::ImageName,
-    tree::Tree,
 };
 use kiln_protocol::{Job, Program, Stage, Step};
 use kiln_store::{Store, StoredImage};
@@ -98,13 +99,14 @@ impl Build<'_> {
             return Ok(None);
         }
         self.surroundings.phase("packing contents");
-        let base = base.map_or_else(|| Ok(Tree::new()), |base| self.tree(base))?;
-        contents::pack(contents, &base, seconds(epoch), self.surroundings.store).map(Some)
+        let base = base.map(|base| self.files(base)).transpose()?;
+        contents::pack(contents, base.as_ref(), seconds(epoch), self.surroundings.store).map(Some)
     }
 
-    fn tree(&self, image: &StoredImage) -> Result<Tree, Error> {
+    fn files(&self, image: &StoredImage) -> Result<BaseFiles, Error> {
         let tree = self.surroundings.store.base(image).and_then(|base| base.tree());
-        Ok(tree.map_err(|source| Kind::Store { what: "cannot read the base image".to_owned(), source })?)
+        let failed = |source| Kind::Store { what: "cannot read the base image".to_owned(), source };
+        Ok(BaseFiles { tree: tree.map_err(failed)?, layers: image.layers.clone() })
     }
 
     /// Contents that are the new layer, in the compression of the output.

@@ -2,9 +2,8 @@
 
 use crate::{arguments::DoctorArguments, installation};
 use anyhow::Result;
-use kiln_engine::{kvm::Kvm, qemu::Qemu};
 use serde::Serialize;
-use std::path::Path;
+use std::{fs, path::PathBuf};
 
 /// What was found, for people and programs alike.
 #[derive(Serialize)]
@@ -31,6 +30,8 @@ struct EngineFinding {
 #[derive(Serialize)]
 struct FileFinding {
     path: Option<String>,
+    /// As the file says itself.
+    version: Option<String>,
     size: Option<u64>,
     problem: Option<String>,
 }
@@ -47,8 +48,12 @@ pub fn run(arguments: &DoctorArguments) -> Result<bool> {
 }
 
 fn examine() -> Findings {
-    let engines = vec![examine_engine(&Kvm), examine_engine(&Qemu::from_environment())];
-    let (kernel, agent) = (examine_file(installation::kernel(None)), examine_file(installation::agent()));
+    let engines: Vec<_> =
+        kiln_engine::engines().iter().map(|engine| examine_engine(engine.as_ref())).collect();
+    let (kernel, agent) = (
+        examine_file(installation::kernel(None), "Linux version "),
+        examine_file(installation::agent(), "kiln-agent "),
+    );
     Findings {
         version: env!("CARGO_PKG_VERSION"),
         usable: engines.iter().any(|e| e.usable) && kernel.problem.is_none() && agent.problem.is_none(),
@@ -75,15 +80,30 @@ fn examine_engine(engine: &dyn kiln_engine::Engine) -> EngineFinding {
     }
 }
 
-fn examine_file(found: Result<impl AsRef<Path>>) -> FileFinding {
-    match found {
-        Ok(path) => FileFinding {
-            path: Some(path.as_ref().display().to_string()),
-            size: path.as_ref().metadata().map(|metadata| metadata.len()).ok(),
+fn examine_file(found: Result<PathBuf>, before_version: &str) -> FileFinding {
+    let read = found.and_then(|path| Ok((fs::read(&path)?, path)));
+    match read {
+        Ok((bytes, path)) => FileFinding {
+            path: Some(path.display().to_string()),
+            version: version(&bytes, before_version),
+            size: Some(bytes.len() as u64),
             problem: None,
         },
-        Err(error) => FileFinding { path: None, size: None, problem: Some(format!("{error:#}")) },
+        Err(error) => {
+            FileFinding { path: None, version: None, size: None, problem: Some(format!("{error:#}")) }
+        }
     }
+}
+
+/// The word that follows `before` in a program, if it begins with a digit.
+fn version(program: &[u8], before: &str) -> Option<String> {
+    let mut places = memchr::memmem::find_iter(program, before);
+    places.find_map(|at| {
+        let rest = &program[at + before.len()..];
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b".-+_".contains(byte);
+        let length = rest.iter().take_while(|byte| is_part(byte)).count();
+        rest.first()?.is_ascii_digit().then(|| String::from_utf8_lossy(&rest[..length]).into_owned())
+    })
 }
 
 fn print(findings: &Findings) {
@@ -95,8 +115,9 @@ fn print(findings: &Findings) {
         }
     }
     for (name, file) in [("kernel", &findings.kernel), ("agent", &findings.agent)] {
-        let text = file.path.as_ref().or(file.problem.as_ref());
-        println!("{} {name}: {}", mark(file.problem.is_none()), text.map_or("", String::as_str));
+        let what = file.path.as_ref().or(file.problem.as_ref()).map_or("", String::as_str);
+        let version = file.version.as_deref().unwrap_or_default();
+        println!("{} {name}: {what} {version}", mark(file.problem.is_none()));
     }
     println!("✓ cache: {}", findings.cache);
     println!(

@@ -5,8 +5,11 @@
 
 mod directory;
 mod source;
+mod unchanged;
 
-pub(crate) use source::Sources;
+pub(crate) use unchanged::BaseFiles;
+
+use source::Sources;
 
 use crate::{
     ContentSource, Error,
@@ -32,16 +35,17 @@ pub(crate) fn parse_owner(text: &str) -> Result<Owner, String> {
     }
 }
 
-/// Packs all `contents` over the tree of the base image into one uncompressed layer. No time in it is
-/// later than `epoch`.
+/// Packs all `contents` into one uncompressed layer on top of the base image, if there is one. No time
+/// in it is later than `epoch`, and what the base has already is left out.
 pub(crate) fn pack(
     contents: &[ContentSource],
-    base: &Tree,
+    base: Option<&BaseFiles>,
     epoch: i64,
     store: &Store,
 ) -> Result<PackedLayer, Error> {
     let mut sources = Sources::new(store);
-    let mut collected = Contents::new(base);
+    let nothing = Tree::new();
+    let mut collected = Contents::new(base.map_or(&nothing, |base| &base.tree));
     for content in contents {
         let (tree, mtime) = read(content, &mut sources, epoch)?;
         let placement = Placement {
@@ -55,7 +59,11 @@ pub(crate) fn pack(
             |source| Kind::Image { what: format!("cannot place {}", content.path.display()), source };
         collected.place(&tree, &placement).map_err(failed)?;
     }
-    write(&collected.into_tree(), &sources, epoch, store)
+    let mut tree = collected.into_tree();
+    if let Some(base) = base {
+        unchanged::leave_out(&mut tree, &sources, base, epoch)?;
+    }
+    write(&tree, &sources, epoch, store)
 }
 
 /// A content's tree, and the time its files get.

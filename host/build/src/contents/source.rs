@@ -3,6 +3,7 @@
 use crate::{Error, error::Kind, packing::temporary_file};
 use kiln_image::{
     compress::{Decompressor, Format},
+    layer::ReadAt,
     tar::Reader,
     tree::Tree,
 };
@@ -65,10 +66,7 @@ impl<'a> Sources<'a> {
     }
 
     /// Calls `use_reader` with a function that fills a buffer from a source at an offset.
-    pub fn with_reader<T>(
-        &self,
-        use_reader: impl FnOnce(&mut dyn FnMut(u32, u64, &mut [u8]) -> io::Result<()>) -> T,
-    ) -> T {
+    pub fn with_reader<T>(&self, use_reader: impl FnOnce(&mut ReadAt) -> T) -> T {
         let mut open: Option<(u32, File)> = None;
         use_reader(&mut |source, offset, buffer| match &self.list[source as usize] {
             Source::Archive(file) => file.read_exact_at(buffer, offset),

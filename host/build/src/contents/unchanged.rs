@@ -1,0 +1,124 @@
+//! Leaves out of contents what the base image has already.
+
+use super::Sources;
+use crate::{Error, error::Kind};
+use kiln_image::{
+    entry::Metadata,
+    layer::ReadAt,
+    tree::{Content, Extent, NodeId, Tree},
+};
+use kiln_store::Layer;
+use std::{io, os::unix::fs::FileExt};
+
+/// Bytes compared at once.
+const COMPARED_AT_ONCE: usize = 256 * 1024;
+
+/// A base image's files.
+pub(crate) struct BaseFiles {
+    /// Merged; its sources are the layers.
+    pub tree: Tree,
+    /// Lowest first.
+    pub layers: Vec<Layer>,
+}
+
+/// Takes every file out of `tree` that the base has with the same contents and metadata, and the
+/// directories in which nothing is left. A time counts only if it is before `epoch`: later ones say
+/// when the build was, not what the file is. (The agent does the same after a VM.)
+pub(super) fn leave_out(
+    tree: &mut Tree,
+    sources: &Sources,
+    base: &BaseFiles,
+    epoch: i64,
+) -> Result<(), Error> {
+    let names: Vec<(Vec<u8>, NodeId)> = tree.walk().skip(1).collect();
+    let link_counts = tree.link_counts();
+    // Backwards, what is in a directory comes before the directory.
+    for (path, id) in names.into_iter().rev() {
+        let is_linked = !tree.is_directory(id) && link_counts[id.index()] > 1;
+        if is_linked || !is_unchanged(tree, id, &path, sources, base, epoch)? {
+            continue;
+        }
+        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&path[..0], &path[..]),
+        };
+        let parent = tree.lookup(parent).expect("the walk came through it");
+        tree.children_mut(parent).expect("it has children").remove(name);
+    }
+    Ok(())
+}
+
+fn is_unchanged(
+    tree: &Tree,
+    id: NodeId,
+    path: &[u8],
+    sources: &Sources,
+    base: &BaseFiles,
+    epoch: i64,
+) -> Result<bool, Error> {
+    let Some(base_id) = base.tree.lookup(path) else { return Ok(false) };
+    let (new, old) = (tree.node(id), base.tree.node(base_id));
+    match (&new.content, &old.content) {
+        (Content::Directory(children), Content::Directory(_)) => {
+            let old_time = Metadata { mtime: new.metadata.mtime, ..old.metadata.clone() };
+            Ok(children.is_empty() && new.metadata == old_time)
+        }
+        (Content::File { size, extents }, Content::File { size: old_size, extents: old_extents }) => {
+            if size != old_size || !is_same_metadata(&new.metadata, &old.metadata, epoch) {
+                return Ok(false);
+            }
+            let compared = has_same_bytes(*size, extents, sources, old_extents, &base.layers);
+            let what = || format!("cannot compare {} with the base's", String::from_utf8_lossy(path));
+            Ok(compared.map_err(|source| Kind::Compare { what: what(), source })?)
+        }
+        (new_content, old_content) => {
+            Ok(new_content == old_content && is_same_metadata(&new.metadata, &old.metadata, epoch))
+        }
+    }
+}
+
+fn is_same_metadata(new: &Metadata, old: &Metadata, epoch: i64) -> bool {
+    let mtime = if new.mtime >= epoch { old.mtime } else { new.mtime };
+    Metadata { mtime, ..new.clone() } == *old
+}
+
+fn has_same_bytes(
+    size: u64,
+    extents: &[Extent],
+    sources: &Sources,
+    old_extents: &[Extent],
+    layers: &[Layer],
+) -> io::Result<bool> {
+    sources.with_reader(|read_new| {
+        let mut read_old = |source: u32, offset: u64, buffer: &mut [u8]| {
+            layers[source as usize].file.read_exact_at(buffer, offset)
+        };
+        let (mut new, mut old) = (vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);
+        let mut position = 0;
+        while position < size {
+            let length = usize::try_from(size - position).unwrap_or(usize::MAX).min(COMPARED_AT_ONCE);
+            read_range(extents, position, &mut new[..length], read_new)?;
+            read_range(old_extents, position, &mut old[..length], &mut read_old)?;
+            if new[..length] != old[..length] {
+                return Ok(false);
+            }
+            position += length as u64;
+        }
+        Ok(true)
+    })
+}
+
+/// Fills `buffer` from `position` of a file; what no extent covers is zero.
+fn read_range(extents: &[Extent], position: u64, buffer: &mut [u8], read: &mut ReadAt) -> io::Result<()> {
+    buffer.fill(0);
+    let end = position + buffer.len() as u64;
+    for extent in extents {
+        let from = extent.file_offset.max(position);
+        let to = (extent.file_offset + extent.length).min(end);
+        if from < to {
+            let part = (from - position) as usize..(to - position) as usize;
+            read(extent.source, extent.source_offset + (from - extent.file_offset), &mut buffer[part])?;
+        }
+    }
+    Ok(())
+}
