@@ -256,7 +256,7 @@ fn file(
     xattrs: Xattrs,
     clock: i64,
 ) -> Result<Found> {
-    let Some(kind) = kind(place, &stat)? else { return Ok(Found::Nothing) };
+    let Some(kind) = kind(place, &stat)? else { return whiteout(base) };
     if let Some(base) = base.filter(|_| stat.st_nlink == 1)
         && (Upper { place, stat: &stat, xattrs: &xattrs }).is_unchanged(base, clock)?
     {

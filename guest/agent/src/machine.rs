@@ -10,14 +10,16 @@ use rustix::{
     io::Errno,
     mount::{MountFlags, mount},
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
-    process::{Resource, Rlimit, setrlimit, umask},
+    process::{Resource, Rlimit, getrlimit, setrlimit, umask},
     system::{RebootCommand, reboot, sethostname},
     time::{ClockId, Timespec, clock_gettime, clock_settime},
 };
 use std::{ffi::CStr, os::fd::OwnedFd};
 
-/// Most open files of a process: few at first, as some programs close each possible one; many if asked for.
-const OPEN_FILES: Rlimit = Rlimit { current: Some(1024), maximum: Some(524_288) };
+/// Most open files of a process.
+const OPEN_FILES_MAX: u64 = 524_288;
+/// Open files of a step that does not ask for more: few, as some programs close each possible one.
+const OPEN_FILES_OF_STEPS: u64 = 1024;
 /// How much of memory may wait to be written to the scratch disk, in per cent, before writing begins,
 /// and before writers wait for it. What still waits at the end is never written
 /// ([vm](https://docs.kernel.org/admin-guide/sysctl/vm.html)).
@@ -93,11 +95,32 @@ fn set_clock(seconds: u64) -> Result<()> {
 }
 
 fn tune() -> Result<()> {
-    setrlimit(Resource::Nofile, OPEN_FILES).trying(|| "set the limit of open files")?;
+    let open_files = Rlimit { current: Some(OPEN_FILES_MAX), maximum: Some(OPEN_FILES_MAX) };
+    setrlimit(Resource::Nofile, open_files).trying(|| "set the limit of open files")?;
     for (setting, value) in WRITE_BACK {
         std::fs::write(setting, value).trying(|| format!("set {setting}"))?;
     }
     std::fs::write("/proc/self/oom_score_adj", NEVER_KILLED).trying(|| "set oom_score_adj")
+}
+
+/// Lets the agent open as many files as it may: walking a tree takes two for each level.
+///
+/// # Errors
+/// That of setrlimit(2).
+pub fn allow_all_open_files() -> Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let all = Rlimit { current: maximum, maximum };
+    setrlimit(Resource::Nofile, all).trying(|| "raise the limit of open files")
+}
+
+/// What a step may open, unless it asks for more.
+///
+/// # Errors
+/// That of setrlimit(2).
+pub fn limit_open_files_of_step() -> rustix::io::Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let few = maximum.map_or(OPEN_FILES_OF_STEPS, |maximum| maximum.min(OPEN_FILES_OF_STEPS));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(few), maximum })
 }
 
 /// Ends the VM. QEMU's `-no-reboot` and kiln's own engine take a restart as the end, and it is the

@@ -81,6 +81,7 @@ fn serve() -> Result<()> {
 fn without_machine(disks: &str, directory: &str) {
     let run = || -> Result<()> {
         rustix::process::umask(rustix::fs::Mode::empty());
+        machine::allow_all_open_files()?;
         let stream = rustix::stdio::stdin().try_clone_to_owned().trying(|| "take standard input")?;
         let mut connection = Connection::new(stream);
         greet(&mut connection)?;

@@ -5,6 +5,7 @@
 use crate::{
     account::{self, Account},
     failure::{Failure, Result, Trying},
+    machine,
     program::{self, NotStarted},
     sys::{self, Fork, Namespaces},
     view::{SCRIPT_DIRECTORY, View},
@@ -59,14 +60,22 @@ pub fn run(launch: &Launch<'_>, streams: Streams) -> ! {
     let Streams { stdin, stdout, stderr, report } = streams;
     let standard = Standard { stdin, stdout, stderr };
     let verdict = enter_and_run(launch, standard, &report).map_err(|failure| (failure.what, failure.errno));
-    tell(&report, &verdict);
+    tell(&report, verdict);
     sys::exit(0)
 }
 
-/// One write of less than `PIPE_BUF` is atomic; nobody is there to tell that it failed.
-fn tell(pipe: &OwnedFd, verdict: &Verdict) {
+/// Longest text of a verdict, in bytes: with the rest of the frame less than `PIPE_BUF`
+/// ([pipe(7)](https://man7.org/linux/man-pages/man7/pipe.7.html)).
+const TEXT_MAX: usize = 3072;
+
+/// One write of less than `PIPE_BUF` is atomic, and does not wait for the reader, who only looks when
+/// the step is gone. Nobody is there to tell that it failed.
+fn tell(pipe: &OwnedFd, mut verdict: Verdict) {
+    if let Ok(Ending::NotStarted { what, .. }) | Err((what, _)) = &mut verdict {
+        what.truncate(what.floor_char_boundary(TEXT_MAX));
+    }
     let mut frame = Vec::new();
-    if encode(verdict, &mut frame).is_ok() {
+    if encode(&verdict, &mut frame).is_ok() {
         _ = write(pipe, &frame);
     }
 }
@@ -82,7 +91,7 @@ fn enter_and_run(launch: &Launch<'_>, standard: Standard, report: &OwnedFd) -> R
         }
         Fork::Child => {
             let failed = become_program(launch, &standard, &script);
-            tell(report, &Ok(failed.into()));
+            tell(report, Ok(failed.into()));
             sys::exit(0)
         }
     }
@@ -172,6 +181,8 @@ fn enter_directory(path: &str) -> std::result::Result<(), NotStarted> {
 fn leave_agent_state() -> std::result::Result<(), NotStarted> {
     setsid().map_err(|e| NotStarted::new("a new session", e.raw_os_error()))?;
     umask(Mode::from_raw_mode(0o022));
+    machine::limit_open_files_of_step()
+        .map_err(|e| NotStarted::new("the limit of open files", e.raw_os_error()))?;
     sys::restore_signals();
     // From now on it may be killed for want of memory.
     _ = std::fs::write("/proc/self/oom_score_adj", "0");

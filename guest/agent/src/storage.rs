@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIRECTORY/base      EROFS  the overlay's lower directory
-//! DIRECTORY/tools    EROFS  the hooks' userland, if not the base
+//! DIRECTORY/tools     EROFS  the hooks' userland, if not the base
 //! DIRECTORY/contents  EROFS  copied into the layer
 //! DIRECTORY/scratch   ext4   layer, work: the overlay's; hook-layer, hook-work: the hooks' own, thrown away
 //! DIRECTORY/root             the overlay of base and layer

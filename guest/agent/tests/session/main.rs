@@ -52,7 +52,7 @@ fn a_step_sees_a_system_of_its_own() {
         return;
     }
     let transcript = run_script(
-        "echo $$ $(id -u) $(uname -n) $HOME $PWD; echo error >&2; umask; ls /proc/1/exe >/dev/null
+        "echo $$ $(id -u) $(uname -n) $HOME $PWD; ulimit -n; echo error >&2; umask; ls /proc/1/exe >/dev/null
         ls -d /dev/pts/ptmx /dev/mqueue /sys/fs/cgroup/cgroup.procs; stat -c '%F %a %n' /dev/null /dev/loop0 /dev/shm
         echo text >/dev/full && exit 1; head -c 3 /dev/zero | wc -c; readlink() { stat -c %N $1; }; readlink /dev/stdin
         stat -c %a $0; ls /kiln && exit 2; unshare --user --map-root-user true; read line || echo no input; exit 0",
@@ -61,7 +61,7 @@ fn a_step_sees_a_system_of_its_own() {
     let (stdout, stderr) = transcript.text();
     assert_eq!(
         stdout,
-        "2 0 kiln /root /\n0022\n/dev/mqueue\n/dev/pts/ptmx\n/sys/fs/cgroup/cgroup.procs\n\
+        "2 0 kiln /root /\n1024\n0022\n/dev/mqueue\n/dev/pts/ptmx\n/sys/fs/cgroup/cgroup.procs\n\
         character special file 666 /dev/null\nblock special file 660 /dev/loop0\ndirectory 1777 /dev/shm\n3\n\
         '/dev/stdin' -> '/proc/self/fd/0'\n755\nno input\n"
     );
@@ -249,6 +249,8 @@ fn every_way_a_step_can_end_is_told() {
         return;
     }
     let not_started = |what: &str, errno| Ending::NotStarted { what: what.into(), errno };
+    // More than the pipe holds in which the agent's processes tell each other.
+    let endless = format!("/{}", "n".repeat(100_000));
     let table = [
         (script(Stage::Root, "exit 7"), Ending::Exited(7)),
         (script(Stage::Root, "false() { return 3; }; false; echo not reached"), Ending::Exited(3)),
@@ -261,6 +263,7 @@ fn every_way_a_step_can_end_is_told() {
         (command(&["/no/program"]), not_started("/no/program", 2)),
         (command(&["missing"]), not_started("missing: not found in /usr/bin:/bin", 2)),
         (command(&["/etc/passwd"]), not_started("/etc/passwd", 13)),
+        (command(&[&endless]), not_started(&endless[..3072], 36)),
     ];
     let world = world_with_base(64);
     for (step, wanted) in table {
@@ -269,6 +272,29 @@ fn every_way_a_step_can_end_is_told() {
         assert_eq!(transcript.reports.iter().map(|r| &r.ending).collect::<Vec<_>>(), [&wanted]);
         assert_eq!(transcript.layer, []);
     }
+}
+
+/// A layer holds no sockets. Where the base has a file of that name, it must not come back.
+#[test]
+fn a_socket_in_the_place_of_a_base_file_hides_it() {
+    if !is_privileged() {
+        return;
+    }
+    let mut world = World::new(64);
+    let tree = world.path("tree");
+    make_userland(&tree);
+    fs::write(tree.join("file"), "base").unwrap();
+    let source = "#include <sys/socket.h>\n#include <sys/un.h>\n#include <unistd.h>
+        int listen_at(const char *path) { struct sockaddr_un at = { AF_UNIX }; unlink(path);
+        for (int i = 0; path[i]; i++) at.sun_path[i] = path[i];
+        return bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *) &at, sizeof at); }
+        int main() { return listen_at(\"/file\") || listen_at(\"/other\"); }";
+    make_program(&tree.join("usr/bin/listen"), source);
+    world.add_tree("base", &tree);
+    let transcript = world.run(&job(vec![command(&["listen"])]));
+    assert_done(&transcript);
+    assert_eq!(transcript.paths(), ["file"]);
+    assert_eq!(transcript.entry("file").unwrap().kind, EntryKind::Whiteout);
 }
 
 #[test]

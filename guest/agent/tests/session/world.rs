@@ -110,8 +110,11 @@ impl World {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let agent = env!("CARGO_BIN_EXE_kiln-agent");
         let (disks, directory) = (self.path("disks"), self.path("kiln"));
-        let child = Command::new("unshare")
+        // As few open files as the kernel gives its first process.
+        let child = Command::new("prlimit")
             .args([
+                "--nofile=1024:4096",
+                "unshare",
                 "--mount",
                 "--pid",
                 "--ipc",
@@ -125,7 +128,7 @@ impl World {
             .args([disks, directory])
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .spawn()
-            .expect("unshare (util-linux) is needed for this test");
+            .expect("prlimit and unshare (util-linux) are needed for this test");
         let mut running = Running { child, stream: ours, decoder: Decoder::new() };
         assert!(matches!(running.receive(), Some(FromGuest::Hello { version: kiln_protocol::VERSION, .. })));
         running.send(&FromHost::Job(job.clone()));
