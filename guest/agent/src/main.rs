@@ -36,7 +36,8 @@ use std::path::Path;
 use storage::Disks;
 
 /// `kiln doctor` looks for it in the program.
-const IDENTITY: &str = concat!("kiln-agent ", env!("CARGO_PKG_VERSION"));
+const IDENTITY: &str =
+    concat!("kiln-agent ", env!("CARGO_PKG_VERSION"), ", PID 1 of kiln's virtual machines");
 
 /// Where the VM's disks are mounted.
 const DIRECTORY: &str = "/kiln";
@@ -47,7 +48,7 @@ fn main() {
         ["--without-vm", disks, directory] => without_machine(disks, directory),
         _ if std::process::id() == 1 => as_first_process(),
         _ => {
-            eprintln!("{IDENTITY}: the first process of kiln's virtual machines, it does nothing here");
+            eprintln!("{IDENTITY}: it does nothing here");
             std::process::exit(2);
         }
     }

@@ -48,8 +48,8 @@ pub struct GuestSettings {
     pub agent: PathBuf,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// Processors.
-    pub cpus: NonZeroU8,
+    /// Processors; as many as pay off if not given.
+    pub cpus: Option<NonZeroU8>,
     /// Size of the scratch disk in bytes.
     pub scratch_size: u64,
     /// Whether the guest's console goes to standard error.
@@ -107,11 +107,12 @@ impl GuestSettings {
             surroundings.observer.event(Event::Notice(notice));
         }
         let agent = self.guest_file(&self.agent)?;
+        let cpus = self.cpus.unwrap_or_else(|| choice.engine.default_cpus());
         let spec = MachineSpec {
             kernel: self.kernel.clone(),
             initramfs: Initramfs::with_init(&agent).finish(),
             extra_command_line: Vec::new(),
-            cpus: self.cpus,
+            cpus,
             memory_mib: self.memory_mib,
             disks,
             ports: vec![AGENT_PORT],
@@ -124,7 +125,7 @@ impl GuestSettings {
             choice.usable.version,
             choice.usable.path.display(),
             self.memory_mib,
-            self.cpus
+            cpus
         );
         surroundings.observer.event(Event::Detail(&detail));
         let machine = choice.engine.launch(spec).map_err(Kind::Engine)?;

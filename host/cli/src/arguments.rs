@@ -90,7 +90,7 @@ pub struct MachineArguments {
     /// Memory of the VM; only what is used is taken from the host
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "2GiB")]
     pub memory: u64,
-    /// Processors of the VM [default: all of the host's, at most 8]
+    /// Processors of the VM [default: all of the host's, at most 8; 1 when emulated]
     #[arg(long, value_name = "N")]
     pub cpus: Option<NonZeroU8>,
     /// Size of the scratch disk; only what is used is taken from the host [default: 64GiB]

@@ -3,13 +3,7 @@
 use crate::{arguments::MachineArguments, installation};
 use anyhow::{Context, Result};
 use kiln_build::GuestSettings;
-use std::{
-    num::{NonZeroU8, NonZeroUsize},
-    thread,
-};
-
-/// Most processors a VM gets unless asked for more.
-const MAX_DEFAULT_CPUS: usize = 8;
+use std::{num::NonZeroUsize, thread};
 
 /// Size of the scratch disk unless given; only what is used takes space.
 const DEFAULT_DISK_SIZE: u64 = 64 << 30;
@@ -22,7 +16,7 @@ pub fn settings(arguments: &MachineArguments, disk_size: Option<u64>) -> Result<
         kernel: installation::kernel(arguments.kernel.as_deref())?,
         agent: installation::agent()?,
         memory_mib,
-        cpus: arguments.cpus.unwrap_or_else(default_cpus),
+        cpus: arguments.cpus,
         scratch_size: arguments.disk_size.or(disk_size).unwrap_or(DEFAULT_DISK_SIZE),
         show_console: arguments.verbose > 1,
     })
@@ -31,9 +25,4 @@ pub fn settings(arguments: &MachineArguments, disk_size: Option<u64>) -> Result<
 /// Threads for work on the host.
 pub fn threads() -> NonZeroUsize {
     thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
-}
-
-fn default_cpus() -> NonZeroU8 {
-    let count = u8::try_from(threads().get().min(MAX_DEFAULT_CPUS)).unwrap_or(u8::MAX);
-    NonZeroU8::new(count).unwrap_or(NonZeroU8::MIN)
 }

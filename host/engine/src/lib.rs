@@ -24,13 +24,24 @@ pub use error::Error;
 pub use initramfs::Initramfs;
 pub use spec::{Disk, MachineSpec};
 
+use std::num::NonZeroU8;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
+
+/// Most processors a machine gets unless asked for more.
+const MAX_DEFAULT_CPUS: usize = 8;
 
 /// One way to run a machine.
 pub trait Engine: Send + Sync {
     /// As people know it: `qemu`, `kvm`.
     fn name(&self) -> &'static str;
+
+    /// How many processors to give a machine unless asked for: as many as pay off.
+    fn default_cpus(&self) -> NonZeroU8 {
+        let of_host =
+            std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_DEFAULT_CPUS));
+        NonZeroU8::new(of_host as u8).unwrap_or(NonZeroU8::MIN)
+    }
 
     /// Whether it can work on this host, found out without leaving a trace.
     ///

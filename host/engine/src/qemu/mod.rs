@@ -26,6 +26,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use serve::Served;
 use std::fs::File;
 use std::io::{self, Write};
+use std::num::NonZeroU8;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -63,6 +64,11 @@ impl Qemu {
 impl Engine for Qemu {
     fn name(&self) -> &'static str {
         "qemu"
+    }
+
+    /// A second one costs more than half a second of boot, and emulated programs hardly gain from it.
+    fn default_cpus(&self) -> NonZeroU8 {
+        NonZeroU8::MIN
     }
 
     fn probe(&self) -> Result<Usable, Unusable> {
