@@ -4,7 +4,7 @@ use crate::tool::{is_root, succeed, tool};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// A docker-archive.
+/// A docker-archive, compressed as a whole, in its layers, or not at all.
 pub struct Archive(PathBuf);
 
 /// First bytes of a gzip member (RFC 1952, 2.3.1).
@@ -13,10 +13,24 @@ const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 /// First bytes of a zstd frame (RFC 8878, 3.1.1).
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
+/// The program that decompresses what begins like this.
+fn decompressor(magic: &[u8]) -> &'static str {
+    match magic {
+        magic if magic.starts_with(GZIP_MAGIC) => "gzip -dc",
+        magic if magic.starts_with(ZSTD_MAGIC) => "zstd -dc",
+        _ => "cat",
+    }
+}
+
 impl Archive {
     /// The archive at `path`.
     pub fn at(path: &Path) -> Self {
         Self(path.to_owned())
+    }
+
+    /// The program that decompresses the archive.
+    pub fn compression(&self) -> &'static str {
+        decompressor(&succeed(tool("head").args(["-c", "4"]).arg(&self.0)))
     }
 
     /// The one image's entry in `manifest.json`.
@@ -34,29 +48,23 @@ impl Archive {
 
     /// A member's bytes.
     pub fn member(&self, name: &str) -> Vec<u8> {
-        succeed(tool("tar").arg("-xOf").arg(&self.0).arg("--").arg(name))
+        self.pipe_member(name, "cat")
     }
 
     /// Lists the last layer with GNU tar.
     pub fn list_last_layer(&self) -> Vec<Listed> {
         let member = self.layers().pop().expect("at least one layer");
+        let decompress = decompressor(&self.pipe_member(&member, "(head -c 4; cat >/dev/null)"));
         let list = "tar --numeric-owner --full-time --quoting-style=escape -tvf -";
-        let script = format!(r#"tar -xOf "$1" -- "$2" | {} | {list}"#, self.decompressor(&member));
-        let mut bash = tool("bash");
-        bash.args(["-euo", "pipefail", "-c", &script, "bash"]).arg(&self.0).arg(member).env("TZ", "UTC");
-        let text = String::from_utf8(succeed(&mut bash)).expect("unprintable bytes are escaped");
+        let printed = self.pipe_member(&member, &format!("{decompress} | TZ=UTC {list}"));
+        let text = String::from_utf8(printed).expect("unprintable bytes are escaped");
         text.lines().map(Listed::parse).collect()
     }
 
-    /// The program that decompresses a member.
-    pub fn decompressor(&self, member: &str) -> &'static str {
-        let script = r#"tar -xOf "$1" -- "$2" 2>/dev/null | head -c 4"#;
-        let magic = succeed(tool("sh").args(["-c", script, "sh"]).arg(&self.0).arg(member));
-        match &magic[..] {
-            magic if magic.starts_with(GZIP_MAGIC) => "gzip -dc",
-            magic if magic.starts_with(ZSTD_MAGIC) => "zstd -dc",
-            _ => "cat",
-        }
+    /// What a shell command makes of a member, which may be too large to hold.
+    fn pipe_member(&self, name: &str, command: &str) -> Vec<u8> {
+        let script = format!(r#"{} <"$1" | tar -xOf - -- "$2" | {command}"#, self.compression());
+        succeed(tool("bash").args(["-euo", "pipefail", "-c", &script, "bash"]).arg(&self.0).arg(name))
     }
 
     /// `skopeo inspect`.
@@ -89,8 +97,18 @@ impl Archive {
         bundle.join("rootfs")
     }
 
+    /// For skopeo. The one of Debian 12 (1.9.3) cannot read any archive that is compressed as a whole: it writes the first
+    /// eight bytes of it to its temporary file, and no more. So gzip and zstd go first.
     fn reference(&self) -> String {
-        format!("docker-archive:{}", self.0.display())
+        let compression = self.compression();
+        if compression == "cat" {
+            return format!("docker-archive:{}", self.0.display());
+        }
+        let mut expanded = self.0.clone().into_os_string();
+        expanded.push(".expanded");
+        let script = format!(r#"{compression} <"$1" >"$2""#);
+        succeed(tool("sh").args(["-ec", &script, "sh"]).arg(&self.0).arg(&expanded));
+        format!("docker-archive:{}", Path::new(&expanded).display())
     }
 }
 

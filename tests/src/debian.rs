@@ -56,37 +56,39 @@ impl Debian {
         self.rootfs.parent().expect("the tar lies in a directory").join("debs")
     }
 
+    /// At its final place from the start: the cache knows a base by its path.
     fn make_image_once(&self, shared: &Path) {
         fs::create_dir_all(shared).expect("the target directory can be written");
         let lock = File::create(shared.join("lock")).expect("the lock can be made");
         lock.lock().expect("the lock can be taken");
-        if self.dir.exists() {
+        let complete = self.dir.join("complete");
+        if complete.exists() {
             return;
         }
-        let new = tempfile::tempdir_in(shared).expect("a directory can be made");
-        self.make_image(new.path());
-        fs::rename(new.keep(), &self.dir).expect("the finished directory can be renamed");
-    }
-
-    fn make_image(&self, dir: &Path) {
-        let context = dir.join("context");
-        fs::create_dir(&context).expect("the context can be made");
+        remove_others(shared);
+        let context = self.dir.join("context");
+        fs::create_dir_all(&context).expect("the context can be made");
         fs::write(context.join("kiln.toml"), BUILD_FILE).expect("the build file can be written");
         std::os::unix::fs::symlink(&self.rootfs, context.join("rootfs.tar")).expect("a link can be made");
-        let image = dir.join("debian.tar");
-        let cache = dir.join("cache");
-        let dest = format!("type=docker-archive,compression=gzip,dest={}", image.display());
-        let build = Kiln::new(&cache, dir, dir).args(["build", "-o", &dest]).arg(&context);
-        build.env("SOURCE_DATE_EPOCH", debian_base(&["--epoch"])).run().succeeds();
+        self.make_image(&context);
+        fs::write(complete, "").expect("a file can be written");
+    }
+
+    fn make_image(&self, context: &Path) {
+        let kiln = || Kiln::new(&self.cache(), &self.dir, &self.dir);
+        let dest = format!("type=docker-archive,compression=gzip,dest={}", self.image().display());
+        let epoch = debian_base(&["--epoch"]);
+        kiln().args(["build", "-o", &dest]).arg(context).env("SOURCE_DATE_EPOCH", epoch).run().succeeds();
         let engine = if Engine::Tcg.reason_to_skip().is_none() { Engine::Tcg } else { Engine::Kvm };
-        let base = ["--base", image.to_str().expect("a plain path")];
-        Kiln::new(&cache, dir, dir)
-            .args(["run"])
-            .engine(engine)
-            .args(base)
-            .args(["--", "true"])
-            .run()
-            .succeeds();
+        kiln().args(["run", "--base"]).arg(self.image()).engine(engine).args(["--", "true"]).run().succeeds();
+    }
+}
+
+/// Images of other kilns and other packages.
+fn remove_others(shared: &Path) {
+    let entries = fs::read_dir(shared).expect("it can be read").filter_map(Result::ok);
+    for entry in entries.filter(|entry| entry.path().is_dir()) {
+        fs::remove_dir_all(entry.path()).expect("it is ours");
     }
 }
 

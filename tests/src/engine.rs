@@ -25,6 +25,14 @@ impl Engine {
         }
     }
 
+    /// What `kiln doctor` calls it: by who runs the VM.
+    pub fn doctors_name(self) -> &'static str {
+        match self {
+            Self::Tcg => "qemu",
+            Self::Kvm => "kvm",
+        }
+    }
+
     /// Why tests on this engine are to be skipped, if they are. Emulation works everywhere, so that only a choice skips it.
     pub fn reason_to_skip(self) -> Option<String> {
         match std::env::var(ENGINES_VARIABLE) {
@@ -40,7 +48,7 @@ impl Engine {
             tool("env").arg(kiln_binary()).args(["doctor", "--json"]).output().expect("env runs kiln");
         let findings: Value = serde_json::from_slice(&output.stdout).expect("kiln doctor --json prints JSON");
         let engines = findings["engines"].as_array().expect("doctor lists engines");
-        match engines.iter().find(|engine| engine["name"] == self.name()) {
+        match engines.iter().find(|engine| engine["name"] == self.doctors_name()) {
             Some(engine) if engine["usable"] == true => None,
             Some(engine) => Some(engine["detail"].as_str().unwrap_or("no reason given").to_owned()),
             None => Some("this kiln has no such engine".to_owned()),

@@ -17,8 +17,9 @@ fn two_layers(room: &Room) {
 
 /// Builds on a base, and gives what is in the result.
 fn build_on(room: &Room, base: &str) -> Vec<String> {
-    let name = format!("on-{}", base.replace(['/', ':'], "-"));
-    let context = room.context(&name, None, &format!("from = '../{base}'\ncontents = ['tree']\n"));
+    let name = format!("on-{}", base.replace(':', "-"));
+    let context =
+        room.context(&name, None, &format!("from = 'docker-archive:../{base}'\ncontents = ['tree']\n"));
     room.write(&format!("{name}/tree/three"), "3");
     let image = format!("{name}.tar");
     room.build(&context, &image, "").run().succeeds();

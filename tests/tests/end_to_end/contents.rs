@@ -71,7 +71,7 @@ fn make_tar(room: &Room) {
     }
     let (tar, dir) = (room.path("context/more.tar.gz"), room.path("tar"));
     let paths = [tar.to_str(), dir.to_str()].map(|path| path.expect("a plain path"));
-    let owner = ["--owner=#77", "--group=#88", "--format=gnu", "--mode=go=rX"];
+    let owner = ["--owner=u:77", "--group=g:88", "--format=gnu", "--mode=go=rX"];
     tool_output("tar", &[&owner[..], &["-czf", paths[0], "-C", paths[1], "opt"]].concat());
 }
 

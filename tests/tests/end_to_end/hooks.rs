@@ -68,7 +68,7 @@ fn hooks_run_in_order_and_see_what_they_should(engine: Engine) {
     outcome.succeeds().says("to standard output").says("to standard error").leaves_no_process();
     let archive = Archive::at(&room.path("image.tar"));
     let paths: Vec<String> = archive.list_last_layer().into_iter().map(|entry| entry.path).collect();
-    assert_eq!(paths, ["etc/", "etc/.wh.issue", "etc/from-contents", "order"]);
+    assert_eq!(paths, ["etc/", "etc/from-contents", "etc/.wh.issue", "order"]);
     let root = archive.unpack(&room.path("unpacked"));
     let order = std::fs::read_to_string(root.join("order")).expect("it was written");
     assert_eq!(order, "pre-mount\nrun-as-root\npost-mount\npost-umount\nextra-commands\n");

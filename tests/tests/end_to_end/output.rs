@@ -16,13 +16,23 @@ fn every_compression_is_read_by_others() {
     let room = Room::new();
     let context = small(&room);
     for (compression, program) in [("gzip", "gzip -dc"), ("zstd", "zstd -dc"), ("none", "cat")] {
-        let image = format!("{compression}.tar");
+        let image = format!("{compression}.image");
         room.build(&context, &image, &format!(",compression={compression}")).run().succeeds();
         let archive = Archive::at(&room.path(&image));
-        assert_eq!(archive.decompressor(&archive.layers()[0]), program);
+        assert_eq!(archive.compression(), program);
         assert_eq!(archive.inspect()["Layers"].as_array().map(Vec::len), Some(1));
         let root = archive.unpack(&room.path(compression));
         assert_eq!(fs::read(root.join("file")).expect("it is there").len(), 50_000);
+    }
+}
+
+#[test]
+fn the_ending_of_the_name_chooses_the_compression() {
+    let room = Room::new();
+    let context = small(&room);
+    for (image, program) in [("a.tar.gz", "gzip -dc"), ("a.tar.zst", "zstd -dc"), ("a.tar", "cat")] {
+        room.build(&context, image, "").run().succeeds();
+        assert_eq!(Archive::at(&room.path(image)).compression(), program, "{image}");
     }
 }
 
