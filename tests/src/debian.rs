@@ -12,6 +12,8 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 /// The root file system's tar that `scripts/debian-base` made; made now if not set.
@@ -79,6 +81,8 @@ impl Debian {
         let dest = format!("type=docker-archive,compression=gzip,dest={}", self.image().display());
         let epoch = debian_base(&["--epoch"]);
         kiln().args(["build", "-o", &dest]).arg(context).env("SOURCE_DATE_EPOCH", epoch).run().succeeds();
+        // A file that has just been written may change again unseen; kiln takes no note of such.
+        thread::sleep(Duration::from_secs(3));
         let engine = if Engine::Tcg.reason_to_skip().is_none() { Engine::Tcg } else { Engine::Kvm };
         kiln().args(["run", "--base"]).arg(self.image()).engine(engine).args(["--", "true"]).run().succeeds();
     }
