@@ -86,8 +86,6 @@ pub(crate) enum Kind {
     #[error("the new layer cannot be packed")]
     Layer(#[source] kiln_image::Error),
     #[error(transparent)]
-    NoEngine(kiln_engine::Error),
-    #[error(transparent)]
     Engine(kiln_engine::Error),
     #[error(
         "{} is missing; run `scripts/build`, or set KILN_LIB to the directory with `agent` and `vmlinux`",
@@ -128,7 +126,7 @@ impl Error {
             Kind::Signal(signal) => Class::Interrupted(*signal),
             Kind::Image { source, .. } => class_of_input(source),
             Kind::Store { source, .. } => source.image_error().map_or(Class::Other, class_of_input),
-            Kind::NoEngine(_) => Class::NoEngine,
+            Kind::Engine(error) if error.is_no_engine() => Class::NoEngine,
             Kind::Guest { .. }
             | Kind::Console { .. }
             | Kind::GuestGone(_)

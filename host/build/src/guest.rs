@@ -102,7 +102,7 @@ impl GuestSettings {
     }
 
     fn launch(&self, disks: Vec<Disk>, surroundings: Surroundings) -> Result<Box<dyn Machine>, Error> {
-        let choice = kiln_engine::choose(self.accel).map_err(Kind::NoEngine)?;
+        let choice = kiln_engine::choose(self.accel).map_err(Kind::Engine)?;
         if let Some(notice) = &choice.notice {
             surroundings.observer.event(Event::Notice(notice));
         }
@@ -119,11 +119,10 @@ impl GuestSettings {
             console: self.show_console.then(|| Box::new(std::io::stderr()) as Box<dyn Write + Send>),
         };
         let detail = format!(
-            "booting {} in {} {} ({}), {} MiB, {} processors",
+            "booting {} in {} ({}), {} MiB, {} processors",
             self.kernel.display(),
             choice.engine.name(),
-            choice.usable.version,
-            choice.usable.path.display(),
+            choice.path.display(),
             self.memory_mib,
             cpus
         );

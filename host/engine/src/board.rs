@@ -73,6 +73,9 @@ impl Board {
                 return Ok(stream);
             }
             if let Some(exit) = state.ended.clone() {
+                if let Exit::Unusable(why) = exit {
+                    return Err(Kind::Unusable(why).into());
+                }
                 return Err(Kind::Ended { port, exit, console: console() }.into());
             }
             let left = deadline.saturating_duration_since(Instant::now());

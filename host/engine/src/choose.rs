@@ -1,7 +1,8 @@
 //! Which engine to use.
 
 use crate::error::Kind;
-use crate::{Engine, Error, Unusable, Usable, kvm::Kvm, qemu::Qemu};
+use crate::{Engine, Error, Unusable, kvm::Kvm, qemu::Qemu};
+use std::path::PathBuf;
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,18 +20,18 @@ pub enum Accel {
 pub struct Choice {
     /// To launch with.
     pub engine: Box<dyn Engine>,
-    /// What it found.
-    pub usable: Usable,
+    /// The program or device it uses.
+    pub path: PathBuf,
     /// For the user, once, when something slower had to do: why.
     pub notice: Option<String>,
 }
 
-/// The first engine for `accel` that can work here.
+/// The first engine for `accel` that is worth launching here.
 ///
 /// # Errors
 /// When none can; the reason of each is in the message.
 pub fn choose(accel: Accel) -> Result<Choice, Error> {
-    first_usable(match accel {
+    first_found(match accel {
         Accel::Auto => engines(),
         Accel::Kvm => vec![Box::new(Kvm)],
         Accel::Tcg => vec![Box::new(Qemu::from_environment())],
@@ -42,13 +43,13 @@ pub fn engines() -> Vec<Box<dyn Engine>> {
     vec![Box::new(Kvm), Box::new(Qemu::from_environment())]
 }
 
-fn first_usable(engines: Vec<Box<dyn Engine>>) -> Result<Choice, Error> {
+fn first_found(engines: Vec<Box<dyn Engine>>) -> Result<Choice, Error> {
     let mut refused = Vec::new();
     for engine in engines {
-        match engine.probe() {
-            Ok(usable) => {
+        match engine.find() {
+            Ok(path) => {
                 let notice = notice(engine.name(), &refused);
-                return Ok(Choice { engine, usable, notice });
+                return Ok(Choice { engine, path, notice });
             }
             Err(why) => refused.push((engine.name(), why)),
         }
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_first_that_works_is_taken_and_says_why_it_is_not_a_better_one() {
-        let choice = first_usable(vec![broken("no device"), Box::new(Fake::new(|_| {}))]).unwrap();
+        let choice = first_found(vec![broken("no device"), Box::new(Fake::new(|_| {}))]).unwrap();
         assert_eq!(
             choice.notice.unwrap(),
             "using fake, which is slower, because fake cannot be used: no device (mend it)"
@@ -81,12 +82,12 @@ mod tests {
 
     #[test]
     fn the_best_has_nothing_to_explain() {
-        assert_eq!(first_usable(vec![Box::new(Fake::new(|_| {}))]).unwrap().notice, None);
+        assert_eq!(first_found(vec![Box::new(Fake::new(|_| {}))]).unwrap().notice, None);
     }
 
     #[test]
     fn when_none_works_each_says_why() {
-        let error = first_usable(vec![broken("no device"), broken("no program")]).err().unwrap();
+        let error = first_found(vec![broken("no device"), broken("no program")]).err().unwrap();
         assert_eq!(
             error.to_string(),
             "no engine can be used here: fake: no device (mend it); fake: no program (mend it)"

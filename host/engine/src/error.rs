@@ -18,6 +18,11 @@ impl Error {
         }
     }
 
+    /// True when this host has no engine that can work.
+    pub fn is_no_engine(&self) -> bool {
+        matches!(self.0, Kind::NoEngine(_) | Kind::Unusable(_))
+    }
+
     /// True when the time was up.
     pub fn is_timeout(&self) -> bool {
         matches!(self.0, Kind::NoConnection { .. } | Kind::StillRunning { .. })
@@ -28,6 +33,8 @@ impl Error {
 pub(crate) enum Kind {
     #[error("no engine can be used here: {}", list(.0))]
     NoEngine(Vec<(&'static str, Unusable)>),
+    #[error("{0}")]
+    Unusable(Unusable),
     #[error("the kernel {path} cannot be read", path = .0.display())]
     KernelUnreadable(PathBuf, #[source] io::Error),
     #[error("{path} is neither a vmlinux for x86-64 nor a bzImage", path = .0.display())]
@@ -38,6 +45,8 @@ pub(crate) enum Kind {
     LongSerial(String),
     #[error("{0} MiB of memory, but a machine needs at least {1}")]
     TooLittleMemory(u32, u32),
+    #[error("QEMU opens the initramfs by a name in /proc, which is not mounted here")]
+    NoProc,
     #[error("cannot set up {0}")]
     Setup(&'static str, #[source] io::Error),
     #[error("cannot serve a device: {0}")]

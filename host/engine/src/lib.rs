@@ -26,6 +26,7 @@ pub use spec::{Disk, MachineSpec};
 
 use std::num::NonZeroU8;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Most processors a machine gets unless asked for more.
@@ -41,6 +42,15 @@ pub trait Engine: Send + Sync {
         let of_host =
             std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_DEFAULT_CPUS));
         NonZeroU8::new(of_host as u8).unwrap_or(NonZeroU8::MIN)
+    }
+
+    /// The program or device it uses, if it is worth launching: as much of
+    /// [`probe`](Self::probe) as costs no time. What is left out, a failed launch makes up for.
+    ///
+    /// # Errors
+    /// Why not, and what to do about it.
+    fn find(&self) -> Result<PathBuf, Unusable> {
+        self.probe().map(|usable| usable.path)
     }
 
     /// Whether it can work on this host, found out without leaving a trace.
@@ -88,6 +98,8 @@ pub enum Exit {
     Killed,
     /// The machine itself failed, and what it said.
     Failed(String),
+    /// The engine turned out not to be one that can work, before the guest ran.
+    Unusable(Unusable),
 }
 
 impl std::fmt::Display for Exit {
@@ -97,6 +109,7 @@ impl std::fmt::Display for Exit {
             Self::Panicked(line) => write!(f, "the guest's kernel gave up: {line}"),
             Self::Killed => write!(f, "the machine was killed"),
             Self::Failed(why) => write!(f, "the machine failed: {why}"),
+            Self::Unusable(why) => write!(f, "the machine could not be started: {why}"),
         }
     }
 }
@@ -105,7 +118,7 @@ impl std::fmt::Display for Exit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usable {
     /// The program or device it uses.
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
     /// Its version, as it says.
     pub version: String,
 }

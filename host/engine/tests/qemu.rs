@@ -332,6 +332,11 @@ fn zombies() -> usize {
 fn a_noisy_console_is_kept_short_and_clean() {
     let mut machine = launch(spec("noise"));
     drop(machine.accept(PORT, after(60)).unwrap());
+    // The console comes another way than the connection, and may come later.
+    let until = after(10);
+    while !machine.console_tail().contains("line 1999") && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let tail = machine.console_tail();
     assert!(tail.contains("line 1999 ?[31mred"), "{tail}");
     assert!(tail.len() < 8 * 1024 && !tail.contains('\u{1b}'), "{tail}");
@@ -345,25 +350,101 @@ fn a_file_that_is_no_kernel_is_refused_before_anything_starts() {
     assert_eq!(error.to_string(), "/dev/null is neither a vmlinux for x86-64 nor a bzImage");
 }
 
-#[test]
-fn a_qemu_that_fails_says_why() {
+/// A program that stands for QEMU, in a directory that goes with the returned guard.
+fn stand_in(script: &str) -> (tempfile::TempDir, Qemu) {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("qemu");
-    std::fs::write(&program, "#!/bin/sh\necho 'no such machine' >&2\nexit 3\n").unwrap();
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let mut machine = Qemu::at(program).launch(spec("off")).unwrap();
-    let error = machine.accept(PORT, after(60)).unwrap_err();
+    (directory, Qemu::at(program))
+}
+
+/// What a caller of such a program learns.
+fn refusal(script: &str) -> kiln_engine::Error {
+    let (_directory, qemu) = stand_in(script);
+    let mut machine = qemu.launch(spec("off")).unwrap();
+    machine.accept(PORT, after(60)).unwrap_err()
+}
+
+#[test]
+fn a_qemu_that_fails_says_why() {
+    let error = refusal(
+        "[ \"$*\" = --version ] && echo 'QEMU emulator version 9.2.0' && exit
+        echo 'no such machine' >&2; exit 3",
+    );
     assert_eq!(
         error.to_string(),
         "the machine failed: QEMU ended with status 3: no such machine before it connected to port \
          1024; nothing on its console"
     );
+    assert!(!error.is_no_engine());
 }
 
 #[test]
-fn a_missing_qemu_is_named() {
+fn a_qemu_that_is_too_old_is_told_by_its_failure() {
+    let error = refusal(
+        "[ \"$*\" = --version ] && echo 'QEMU emulator version 6.2.0 (Debian)' && exit
+        echo 'vhost-user-vsock-device: no such device' >&2; exit 1",
+    );
+    let text = error.to_string();
+    assert!(text.starts_with("QEMU 6.2.0 is too old, 7.2 is needed (install it: "), "{text}");
+    assert!(error.is_no_engine());
+}
+
+#[test]
+fn a_program_that_is_no_qemu_is_told_by_its_end() {
+    for script in ["exit 0", "exit 1"] {
+        let text = refusal(script).to_string();
+        assert!(text.contains("does not tell its version (install it: "), "{text}");
+    }
+}
+
+#[test]
+fn a_qemu_without_a_sandbox_runs_without() {
+    let real = "exec qemu-system-x86_64 \"$@\"";
+    for complaint in [
+        "There is no option group 'sandbox'",
+        "-sandbox support is not enabled in this QEMU binary",
+        "failed to install seccomp syscall filter in the kernel",
+    ] {
+        let script = format!("[ \"$1\" = -sandbox ] && echo \"{complaint}\" >&2 && exit 1\n{real}");
+        let (_directory, qemu) = stand_in(&script);
+        let mut machine = qemu.launch(spec("refused")).unwrap();
+        assert_eq!(read_all(machine.accept(PORT, after(60)).unwrap()), "ConnectionReset\n");
+        assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+    }
+}
+
+#[test]
+fn a_missing_qemu_is_named_with_how_to_get_one() {
     let error = Qemu::at("/nonexistent/qemu".into()).launch(spec("off")).err().unwrap();
-    assert_eq!(error.to_string(), "cannot start /nonexistent/qemu");
+    let text = error.to_string();
+    let start = "no engine can be used here: qemu: /nonexistent/qemu is not installed (install it: ";
+    assert!(text.starts_with(start) && error.is_no_engine(), "{text}");
+}
+
+/// With the socket and the random number device, as many as the machine has places for.
+#[test]
+fn a_machine_has_room_for_six_disks_and_no_more() {
+    let disk = |number: u8| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[number; 4096]).unwrap();
+        let storage = Arc::new(FileStorage::read_only(file).unwrap());
+        Disk { serial: format!("disk-{number}"), storage, read_only: true }
+    };
+    let with_disks = |count| MachineSpec { disks: (0..count).map(disk).collect(), ..spec("disks") };
+    let mut machine = launch(with_disks(6));
+    let report = read_all(machine.accept(PORT, after(60)).unwrap());
+    let of_disk = |number: u8| {
+        let sum = checksum(0, &[number; 4096]);
+        format!(
+            "disk-{number} ro=1 sectors=8 discard=0 cache=write through sum={sum:016x}\nwrite refused: true\n"
+        )
+    };
+    assert_eq!(report, (0..6).map(of_disk).collect::<String>());
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+    let error = Qemu::from_environment().launch(with_disks(7)).err().unwrap();
+    assert_eq!(error.to_string(), "7 disks, but a machine has room for 6");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! QEMU's command line.
 
+use super::DESCRIPTORS;
 use crate::MachineSpec;
 use std::ffi::OsString;
 use std::num::NonZeroU8;
@@ -10,7 +11,8 @@ const MACHINE: &str =
     "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=on,x-option-roms=off,memory-backend=memory";
 
 /// What a QEMU that was taken over by its guest cannot do: start programs, change its user.
-const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+pub(super) const SANDBOX: [&str; 2] =
+    ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"];
 
 /// For every kernel. Its own output goes to the serial port; a panic restarts, and a restart ends
 /// the machine (`-no-reboot`). The rest saves time: no test of the timer interrupt, no second look
@@ -34,21 +36,12 @@ pub(super) enum DeviceKind {
 pub(super) struct Inherited {
     /// The rate of the host's time stamp counter, if known.
     pub tsc_khz: Option<u64>,
-    /// Whether it can be sandboxed.
-    pub sandbox: bool,
     /// Descriptors, under the numbers they have here.
     pub initramfs: RawFd,
     pub devices: Vec<(DeviceKind, RawFd)>,
 }
 
-impl Inherited {
-    pub fn descriptors(&self) -> Vec<RawFd> {
-        let devices = self.devices.iter().map(|(_, link)| *link);
-        std::iter::once(self.initramfs).chain(devices).collect()
-    }
-}
-
-/// All arguments for a machine.
+/// All arguments for a machine but [`SANDBOX`].
 pub(super) fn arguments(spec: &MachineSpec, inherited: &Inherited) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = [
         "-nodefaults",
@@ -72,15 +65,12 @@ pub(super) fn arguments(spec: &MachineSpec, inherited: &Inherited) -> Vec<OsStri
     .map(OsString::from)
     .into();
     let mut add = |option: &str, value: OsString| arguments.extend([option.into(), value]);
-    if inherited.sandbox {
-        add("-sandbox", SANDBOX.into());
-    }
     let memory = spec.memory_mib;
     add("-smp", spec.cpus.to_string().into());
     add("-m", format!("{memory}M").into());
     add("-object", format!("memory-backend-memfd,id=memory,size={memory}M,share=on").into());
     add("-kernel", spec.kernel.clone().into());
-    add("-initrd", format!("/proc/self/fd/{}", inherited.initramfs).into());
+    add("-initrd", format!("{DESCRIPTORS}/{}", inherited.initramfs).into());
     add("-append", command_line(spec, inherited.tsc_khz).into());
     for (index, (kind, link)) in inherited.devices.iter().enumerate() {
         add("-chardev", format!("socket,id=link{index},fd={link}").into());
@@ -113,7 +103,7 @@ mod tests {
     use super::*;
     use crate::MachineSpec;
 
-    fn words(cpus: u8, sandbox: bool) -> String {
+    fn words(cpus: u8) -> String {
         let spec = MachineSpec {
             kernel: "/boot/a,b".into(),
             initramfs: Vec::new(),
@@ -125,7 +115,7 @@ mod tests {
             console: None,
         };
         let devices = vec![(DeviceKind::Blk, 7), (DeviceKind::Vsock, 8)];
-        let inherited = Inherited { tsc_khz: Some(2_000_000), sandbox, initramfs: 5, devices };
+        let inherited = Inherited { tsc_khz: Some(2_000_000), initramfs: 5, devices };
         let words: Vec<_> =
             arguments(&spec, &inherited).into_iter().map(|word| word.into_string().unwrap()).collect();
         words.join(" ")
@@ -133,22 +123,21 @@ mod tests {
 
     #[test]
     fn a_machine_is_all_on_the_command_line() {
-        let words = words(1, true);
+        let words = words(1);
         for part in [
             "-kernel /boot/a,b -initrd /proc/self/fd/5",
             "size=512M,share=on",
             "tsc_early_khz=2000000 nolapic_timer quiet debug=1",
             "-chardev socket,id=link0,fd=7 -device vhost-user-blk,chardev=link0",
             "-chardev socket,id=link1,fd=8 -device vhost-user-vsock-device,chardev=link1",
-            "-sandbox on,obsolete=deny",
         ] {
             assert!(words.contains(part), "{part} is not in {words}");
         }
     }
 
     #[test]
-    fn what_a_machine_or_qemu_cannot_have_is_left_out() {
-        let words = words(2, false);
-        assert!(!words.contains("nolapic_timer") && !words.contains("-sandbox"), "{words}");
+    fn several_processors_need_the_timer() {
+        let words = words(2);
+        assert!(!words.contains("nolapic_timer"), "{words}");
     }
 }

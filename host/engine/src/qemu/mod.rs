@@ -21,7 +21,7 @@ use crate::kernel::KernelFormat;
 use crate::{Disk, Engine, Error, Exit, Killer, Machine, MachineSpec, Unusable, Usable};
 use command::{DeviceKind, Inherited};
 use kiln_devices::{Blk, BlkOptions, Device, Rng, SERIAL_BYTES, Vsock};
-use process::{Process, Program};
+use process::{Process, Program, Surroundings};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serve::Served;
 use std::fs::File;
@@ -29,13 +29,16 @@ use std::io::{self, Write};
 use std::num::NonZeroU8;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The machine has eight virtio-mmio slots (`VIRTIO_NUM_TRANSPORTS` in QEMU's `microvm.h`), two of
 /// which the socket and the random number device take.
 const DISKS_MAX: usize = 8 - 2;
+
+/// By which names QEMU opens what it inherits.
+const DESCRIPTORS: &str = "/proc/self/fd";
 
 /// Linux alone needs most of this.
 const MEMORY_MIB_MIN: u32 = 64;
@@ -45,8 +48,6 @@ const MEMORY_MIB_MIN: u32 = 64;
 pub struct Qemu {
     program: PathBuf,
     tsc: tsc::Measurement,
-    /// Found out by the probe.
-    sandbox: OnceLock<bool>,
 }
 
 impl Qemu {
@@ -57,7 +58,7 @@ impl Qemu {
 
     /// A given program, a path or a name on the path.
     pub fn at(program: PathBuf) -> Self {
-        Self { program, tsc: tsc::Measurement::start(), sandbox: OnceLock::new() }
+        Self { program, tsc: tsc::Measurement::start() }
     }
 }
 
@@ -71,42 +72,60 @@ impl Engine for Qemu {
         NonZeroU8::MIN
     }
 
+    fn find(&self) -> Result<PathBuf, Unusable> {
+        probe::find(&self.program)
+    }
+
     fn probe(&self) -> Result<Usable, Unusable> {
-        let found = probe::probe(&self.program)?;
-        self.sandbox.get_or_init(|| found.sandbox);
-        Ok(found.usable)
+        probe::probe(&self.program)
     }
 
     fn launch(&self, spec: MachineSpec) -> Result<Box<dyn Machine>, Error> {
         check(&spec)?;
+        let path = self.find().map_err(|why| Kind::NoEngine(vec![(self.name(), why)]))?;
         let board = Board::new(&spec.ports);
         let (served, links) = serve_all(&spec.disks, &board)?;
         let initramfs = memory_file(&spec.initramfs).map_err(|error| Kind::Setup("the initramfs", error))?;
         let inherited = Inherited {
             tsc_khz: self.tsc.finish_khz(),
-            // A QEMU that cannot be asked fails soon enough.
-            sandbox: *self.sandbox.get_or_init(|| probe::probe(&self.program).is_ok_and(|f| f.sandbox)),
             initramfs: initramfs.as_raw_fd(),
             devices: links.iter().map(|(kind, link)| (*kind, link.as_raw_fd())).collect(),
         };
-        let program = Program {
-            path: self.program.clone(),
-            arguments: command::arguments(&spec, &inherited),
-            descriptors: inherited.descriptors(),
-        };
+        let arguments = command::arguments(&spec, &inherited);
+        let links = links.into_iter().map(|(_, link)| link);
+        let descriptors = links.chain([initramfs.into()]).collect();
+        let sandbox = command::SANDBOX.map(Into::into).into();
         let console = Arc::new(Tail::default());
-        let farewells: Vec<_> = served.iter().map(Served::at_end).collect();
-        let ending = board.clone();
-        let at_end = move |exit| {
-            farewells.into_iter().for_each(|farewell| farewell());
-            ending.end(exit);
-        };
-        let process = Process::start(program, console.clone(), spec.console.map(Sink::new), at_end)?;
+        let surroundings = surroundings(&served, &board, &console, spec.console);
+        let process = Process::start(Program { path, sandbox, arguments, descriptors }, surroundings)?;
         Ok(Box::new(QemuMachine { process, served, board, console }))
     }
 }
 
+fn surroundings(
+    served: &[Served],
+    board: &Arc<Board>,
+    console: &Arc<Tail>,
+    sink: Option<Box<dyn Write + Send>>,
+) -> Surroundings {
+    let farewells: Vec<_> = served.iter().map(Served::at_end).collect();
+    let worked: Vec<_> = served.iter().map(Served::worked).collect();
+    let board = board.clone();
+    Surroundings {
+        console: console.clone(),
+        sink: sink.map(Sink::new),
+        guest_ran: Box::new(move || worked.iter().any(|worked| worked())),
+        at_end: Box::new(move |exit| {
+            farewells.into_iter().for_each(|farewell| farewell());
+            board.end(exit);
+        }),
+    }
+}
+
 fn check(spec: &MachineSpec) -> Result<(), Error> {
+    if !Path::new(DESCRIPTORS).exists() {
+        return Err(Kind::NoProc.into());
+    }
     KernelFormat::of(&spec.kernel)?;
     if spec.disks.len() > DISKS_MAX {
         return Err(Kind::TooManyDisks(spec.disks.len(), DISKS_MAX).into());

@@ -21,24 +21,17 @@ const INSTALL: [(&str, &str); 5] = [
     ("zypper", "sudo zypper install qemu-x86"),
 ];
 
-/// A QEMU that will do.
-pub(super) struct Found {
-    pub usable: Usable,
-    /// Whether it can give up system calls it does not need.
-    pub sandbox: bool,
+/// Where `program` is, without starting it.
+pub(super) fn find(program: &Path) -> Result<PathBuf, Unusable> {
+    found(program).ok_or_else(|| not_installed(program))
 }
 
-/// Asks `program` for its version. One built without seccomp refuses the option that comes first.
-pub(super) fn probe(program: &Path) -> Result<Found, Unusable> {
-    let ask = |options: &[&str]| {
-        let output = Command::new(program).args(options).arg("--version").stdin(Stdio::null()).output();
-        output.map_err(|error| unstartable(program, &error))
-    };
-    let sandboxed = ask(&["-sandbox", "on"])?;
-    let sandbox = sandboxed.status.success();
-    let output = if sandbox { sandboxed } else { ask(&[])? };
-    let usable = judge(program, &String::from_utf8_lossy(&output.stdout))?;
-    Ok(Found { usable, sandbox })
+/// Asks `program` for its version.
+pub(super) fn probe(program: &Path) -> Result<Usable, Unusable> {
+    let path = find(program)?;
+    let output = Command::new(&path).arg("--version").stdin(Stdio::null()).output();
+    let output = output.map_err(|error| unstartable(&path, &error))?;
+    judge(&path, &String::from_utf8_lossy(&output.stdout))
 }
 
 fn judge(program: &Path, said: &str) -> Result<Usable, Unusable> {
@@ -52,14 +45,15 @@ fn judge(program: &Path, said: &str) -> Result<Usable, Unusable> {
             remedy: Some(install()),
         });
     }
-    Ok(Usable { path: found(program).unwrap_or_else(|| program.to_owned()), version })
+    Ok(Usable { path: program.to_owned(), version })
+}
+
+fn not_installed(program: &Path) -> Unusable {
+    Unusable { reason: format!("{} is not installed", program.display()), remedy: Some(install()) }
 }
 
 fn unstartable(program: &Path, error: &io::Error) -> Unusable {
-    let reason = match error.kind() {
-        io::ErrorKind::NotFound => format!("{} is not installed", program.display()),
-        _ => format!("{} cannot be started: {error}", program.display()),
-    };
+    let reason = format!("{} cannot be started: {error}", program.display());
     Unusable { reason, remedy: Some(install()) }
 }
 
@@ -86,10 +80,14 @@ fn install() -> String {
 /// Where the path leads for `program`.
 fn found(program: &Path) -> Option<PathBuf> {
     if program.components().count() > 1 {
-        return Some(program.to_owned());
+        return Some(program.to_owned()).filter(|path| is_program(path));
     }
     let directories = std::env::var_os("PATH")?;
-    std::env::split_paths(&directories).map(|directory| directory.join(program)).find(|path| path.is_file())
+    std::env::split_paths(&directories).map(|directory| directory.join(program)).find(|path| is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
 #[cfg(test)]

@@ -51,6 +51,14 @@ impl Served {
     }
 }
 
+impl Served {
+    /// Says whether the guest's driver has asked for anything yet.
+    pub fn worked(&self) -> impl Fn() -> bool + Send + use<> {
+        let backend = self.backend.clone();
+        move || backend.vrings.get().is_some()
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         self.daemon.request_shutdown();
