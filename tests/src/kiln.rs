@@ -240,6 +240,13 @@ impl Outcome {
     }
 
     /// # Panics
+    /// When it succeeded, or was killed by a signal.
+    pub fn fails(self) -> Self {
+        assert!(self.status.code().is_some_and(|code| code != 0), "wanted a failure{}", self.describe());
+        self
+    }
+
+    /// # Panics
     /// When it ended otherwise.
     pub fn exits_with(self, code: i32) -> Self {
         assert!(self.status.code() == Some(code), "wanted exit code {code}{}", self.describe());

@@ -188,5 +188,5 @@ fn wrong_arguments() {
     let unknown: &Path = Path::new("type=floppy,dest=x");
     room.kiln().arg("bake").run().exits_with(2).leaves_nothing();
     room.kiln().args(["build", "-o"]).arg(unknown).arg(room.context("context", None, "")).run().exits_with(2);
-    room.build(&nowhere, "image.tar", "").run().exits_with(2).says("nowhere").leaves_nothing();
+    room.build(&nowhere, "image.tar", "").run().fails().says("nowhere").leaves_nothing();
 }
