@@ -6,7 +6,7 @@ use kiln_engine::Disk;
 use kiln_image::{tar::Reader, tree::Tree};
 use kiln_store::{Store, StoredImage};
 use std::{
-    io::{self, BufReader, Seek},
+    io::{self, BufReader},
     path::Path,
     sync::Arc,
 };
@@ -27,12 +27,9 @@ pub(crate) fn of_image(serial: &str, image: &StoredImage, store: &Store) -> Resu
 /// Packed contents as a read-only disk. Their index is made anew each time: contents change.
 pub(crate) fn of_contents(packed: &PackedLayer, store: &Store) -> Result<Disk, Error> {
     let failed = |source| temporary(store.path(), source);
-    let file = Arc::new(packed.file.try_clone().map_err(failed)?);
-    let mut headers = packed.file.try_clone().map_err(failed)?;
-    headers.rewind().map_err(failed)?;
-    let reader = Reader::seekable(BufReader::new(headers));
+    let source = kiln_store::Segment::whole(packed.file.try_clone().map_err(failed)?).map_err(failed)?;
+    let reader = Reader::seekable(BufReader::new(source.reader()));
     let tree = reader.and_then(|mut reader| Tree::from_archive(0, reader.entries())).map_err(Kind::Layer)?;
-    let source = kiln_store::Segment { file, offset: 0, length: packed.size };
     let segments = store
         .compose(&tree, &[source])
         .map_err(|source| Kind::Store { what: "cannot prepare the contents".to_owned(), source })?;

@@ -8,7 +8,7 @@
 //!
 //! | threat | answer |
 //! |---|---|
-//! | descriptors that point outside memory, loop or are cut short | the chain is refused as a whole ([`chain`]), the device goes on |
+//! | descriptors that point outside memory, loop or are cut short | the chain is refused as a whole (`chain.rs`), the device goes on |
 //! | lengths that do not fit | checked arithmetic; nothing is allocated by a length of the guest |
 //! | a guest that sends more than its vsock credit | the connection is reset |
 //! | a guest that opens many connections or asks for many answers | both are bounded |

@@ -92,8 +92,9 @@ impl Error {
         matches!(self.0, Kind::Io { .. })
     }
 
-    /// An error that came through a reader or writer of this crate, as it was.
-    pub(crate) fn from_io(error: io::Error, doing: impl FnOnce() -> String) -> Self {
+    /// The error of copying from or to a reader or writer of this crate, which may carry one of this
+    /// crate's: then it is that one, else one of being unable to do what `doing` says ("read layer 3").
+    pub fn from_io(error: io::Error, doing: impl FnOnce() -> String) -> Self {
         error.downcast::<Self>().unwrap_or_else(|source| Kind::Io { doing: doing(), source }.into())
     }
 }

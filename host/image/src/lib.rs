@@ -4,18 +4,19 @@
 pub mod compress;
 pub mod config;
 pub mod contents;
+mod copy;
 pub mod digest;
 pub mod docker_archive;
 pub mod entry;
 mod error;
 pub mod layer;
-pub mod merge;
+mod merge;
 pub mod path;
 pub mod reference;
-pub mod resolve;
+mod resolve;
 pub mod tar;
 pub mod tree;
-pub mod whiteout;
-pub mod xattr;
+mod whiteout;
+mod xattr;
 
 pub use error::Error;

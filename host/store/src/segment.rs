@@ -23,6 +23,15 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// All of a file.
+    ///
+    /// # Errors
+    /// When its size cannot be asked for.
+    pub fn whole(file: File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self { file: Arc::new(file), offset: 0, length })
+    }
+
     /// Bytes on the disk, the zeros behind included.
     pub fn padded_length(&self) -> u64 {
         self.length.next_multiple_of(BLOCK_SIZE)

@@ -51,10 +51,9 @@ impl<'a> Sources<'a> {
         let mut input = Decompressor::new(&file).map_err(corrupt)?;
         if input.format() != Format::None {
             let mut plain = temporary_file(self.store)?;
-            io::copy(&mut input, &mut plain).map_err(|error| match error.downcast() {
-                Ok(error) => corrupt(error),
-                Err(error) => read(error),
-            })?;
+            let doing = || format!("decompress {}", path.display());
+            io::copy(&mut input, &mut plain)
+                .map_err(|error| corrupt(kiln_image::Error::from_io(error, doing)))?;
             drop(input);
             file = plain;
         }

@@ -9,12 +9,10 @@ use kiln_image::{
     docker_archive::{self, LayerSource, StoredLayer},
     reference::ImageName,
 };
-use kiln_store::{Segment, Store, StoredImage};
+use kiln_store::{Segment, SegmentReader, Store, StoredImage};
 use std::{
-    fs::File,
-    io::{self, BufWriter, Read, Write},
+    io::{self, BufWriter, Write},
     num::NonZeroUsize,
-    os::unix::fs::FileExt,
     thread,
 };
 
@@ -102,42 +100,19 @@ struct Layers<'a> {
 }
 
 impl LayerSource for Layers<'_> {
-    type Reader = Box<dyn Read>;
+    type Reader = SegmentReader;
 
     fn open(&mut self, diff_id: &Digest) -> io::Result<StoredLayer<Self::Reader>> {
         if let Some(new) = self.image.layer.as_ref().filter(|layer| layer.diff_id == *diff_id) {
-            return Ok(StoredLayer { size: new.size, bytes: Box::new(whole(new.file.try_clone()?)?) });
+            return Ok(StoredLayer {
+                size: new.size,
+                bytes: Segment::whole(new.file.try_clone()?)?.reader(),
+            });
         }
         let mut of_base = self.image.base.into_iter().flat_map(|base| &base.layers);
         let layer = of_base.find(|layer| layer.diff_id == *diff_id).ok_or(io::ErrorKind::NotFound)?;
         let segment = self.store.compressed_layer(layer, self.compression, self.threads);
-        let Segment { file, offset, length } = segment.map_err(io::Error::other)?;
-        let file = file.try_clone()?;
-        Ok(StoredLayer {
-            size: layer.length,
-            bytes: Box::new(FileRange { file, offset, end: offset + length }),
-        })
-    }
-}
-
-fn whole(file: File) -> io::Result<FileRange> {
-    let end = file.metadata()?.len();
-    Ok(FileRange { file, offset: 0, end })
-}
-
-/// Reads a part of a file without moving its position, which others share.
-struct FileRange {
-    file: File,
-    offset: u64,
-    end: u64,
-}
-
-impl Read for FileRange {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.file.read_at(&mut buffer[..left], self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
+        Ok(StoredLayer { size: layer.length, bytes: segment.map_err(io::Error::other)?.reader() })
     }
 }
 

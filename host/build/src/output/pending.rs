@@ -9,6 +9,9 @@ use std::{
 };
 use tempfile::{NamedTempFile, TempPath};
 
+/// Names of this process's descriptors.
+const DESCRIPTORS: &str = "/proc/self/fd";
+
 /// A file under way to `dest`. Dropped before [`commit`](Self::commit), it leaves nothing behind;
 /// where the file system has unnamed files (O_TMPFILE of open(2)), not even when killed.
 #[derive(Debug)]
@@ -41,7 +44,13 @@ impl PendingFile {
 
     fn create_aside(directory: &Path) -> io::Result<(File, Place)> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match rustix::fs::open(directory, flags, Mode::from_raw_mode(0o666)) {
+        // Such a file can only be named by way of /proc.
+        let opened = if Path::new(DESCRIPTORS).exists() {
+            rustix::fs::open(directory, flags, Mode::from_raw_mode(0o666))
+        } else {
+            Err(rustix::io::Errno::OPNOTSUPP)
+        };
+        match opened {
             Ok(descriptor) => Ok((descriptor.into(), Place::Unnamed)),
             // Older overlay and network file systems.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
@@ -86,7 +95,7 @@ impl Write for PendingFile {
 
 /// linkat(2) does not replace an existing name, so the file gets a temporary one first.
 fn link(file: &File, directory: &Path) -> io::Result<TempPath> {
-    let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let descriptor = format!("{DESCRIPTORS}/{}", file.as_raw_fd());
     let linked = tempfile::Builder::new().prefix(".kiln-").make_in(directory, |path| {
         rustix::fs::linkat(CWD, &descriptor, CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
     });

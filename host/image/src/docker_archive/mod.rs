@@ -10,9 +10,9 @@
 //!   `json` (its parent and, in the top one, the configuration) and `layer.tar`. Nothing is known
 //!   by its digest.
 //!
-//! [`read`] takes either, in one pass over a stream, whatever the order of its members: documents
+//! [`read()`] takes either, in one pass over a stream, whatever the order of its members: documents
 //! are kept in memory, layers go to a [`LayerSink`] while they are hashed, and at the end everything
-//! is verified. [`write`] writes both layouts at once, as skopeo does, so that any daemon can load it.
+//! is verified. [`write()`] writes both layouts at once, as skopeo does, so that any daemon can load it.
 //!
 //! <https://github.com/moby/docker-image-spec/blob/v1.3.1/spec.md#combined-image-json--filesystem-changeset-format>
 

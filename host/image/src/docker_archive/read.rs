@@ -3,6 +3,7 @@
 use super::members::{DOCUMENT_LIMIT, Members};
 use super::{Archive, LayerRef, LayerSink, MANIFEST, REPOSITORIES, legacy, manifest};
 use crate::compress::{Decompressor, Format};
+use crate::copy::copy;
 use crate::digest::{Digest, HashingWriter};
 use crate::entry;
 use crate::error::{Error, Kind};
@@ -153,29 +154,21 @@ fn document(head: Vec<u8>, data: &mut impl Read, name: &str, size: u64) -> Resul
 /// Gives a layer's tar to the sink, and its digest and size to the caller.
 fn layer<S: LayerSink>(data: impl Read, name: &str, sink: &mut S) -> Result<LayerRef, Error> {
     let storing = |source| Kind::Io { doing: format!("store layer {name:?}"), source };
-    let tar = Decompressor::named(data, format!("layer {name:?}"))?;
+    let mut tar = Decompressor::named(data, format!("layer {name:?}"))?;
     let mut writer = HashingWriter::new(sink.begin(name).map_err(storing)?);
-    copy(tar, |bytes| writer.write_all(bytes).map_err(|error| storing(error).into()))?;
+    copy(&mut tar, doing, |bytes| writer.write_all(bytes).map_err(|error| storing(error).into()))?;
     let (writer, hashed) = writer.finish();
     let layer = LayerRef { diff_id: hashed.digest, size: hashed.size };
     sink.end(writer, layer).map_err(storing)?;
     Ok(layer)
 }
 
-fn copy(mut from: impl Read, mut to: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => to(&buffer[..count])?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(reading(error)),
-        }
-    }
+fn reading(error: io::Error) -> Error {
+    Error::from_io(error, doing)
 }
 
-fn reading(error: io::Error) -> Error {
-    Error::from_io(error, || "read the archive".to_owned())
+fn doing() -> String {
+    "read the archive".to_owned()
 }
 
 #[cfg(test)]

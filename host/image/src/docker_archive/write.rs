@@ -8,16 +8,15 @@ use super::v1::{self, V1Layer};
 use super::{LayerSource, MANIFEST, REPOSITORIES, StoredLayer};
 use crate::compress::{Compression, piece};
 use crate::config::ImageConfig;
+use crate::copy::copy;
 use crate::digest::Digest;
 use crate::entry::{self, Entry, Metadata};
 use crate::error::{Error, Kind};
 use crate::reference::ImageName;
 use crate::tar;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
-/// Bytes copied at once.
-const BUFFER: usize = 128 << 10;
 /// Members are padded to a multiple of this.
 const TAR_BLOCK: u64 = 512;
 /// Nobody should change them.
@@ -113,32 +112,17 @@ impl<W: Write> Writer<W> {
     /// Copies a layer from the source.
     fn layer(&mut self, diff_id: &Digest, source: &mut impl LayerSource) -> Result<(), Error> {
         let opening = |source| Kind::Io { doing: format!("open layer {diff_id}"), source };
-        let StoredLayer { size, bytes } = source.open(diff_id).map_err(opening)?;
+        let StoredLayer { size, mut bytes } = source.open(diff_id).map_err(opening)?;
         tar::Writer::new(&mut self.pending).begin(&file(&layer_member(diff_id), size))?;
         self.flush_piece()?;
-        let copied = self.copy(bytes, diff_id)?;
+        let doing = || format!("read layer {diff_id}");
+        let copied = copy(&mut bytes, doing, |piece| self.out.write_all(piece).map_err(writing))?;
         if self.compression == Compression::None && copied != size {
             let why = format!("it has {copied} bytes, not the {size} it was said to have");
             return Err(Kind::corrupt(format!("layer {diff_id}"), why).into());
         }
         self.pad(size);
         Ok(())
-    }
-
-    fn copy(&mut self, mut bytes: impl Read, diff_id: &Digest) -> Result<u64, Error> {
-        let mut buffer = vec![0; BUFFER];
-        let mut copied = 0;
-        loop {
-            match bytes.read(&mut buffer) {
-                Ok(0) => return Ok(copied),
-                Ok(count) => {
-                    self.out.write_all(&buffer[..count]).map_err(writing)?;
-                    copied += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Error::from_io(error, || format!("read layer {diff_id}"))),
-            }
-        }
     }
 
     /// Fills the last block of a member of this size.

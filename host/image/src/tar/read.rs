@@ -217,7 +217,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn skip_bytes(&mut self, count: u64, what: &'static str) -> Result<(), Fault> {
-        if self.length.is_some_and(|length| length - self.position < count) {
+        if self.length.is_some_and(|length| length.saturating_sub(self.position) < count) {
             return Err(Problem::Truncated(what).into());
         }
         let skipped = if count == 0 { 0 } else { (self.skip)(&mut self.source, count)? };

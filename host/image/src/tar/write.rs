@@ -5,11 +5,12 @@ use super::header::{self, BLOCK_SIZE, Block, Field, typeflag};
 use super::pax;
 use super::read::MAX_EXTENSION;
 use crate::Error;
+use crate::copy::copy;
 use crate::entry::{Entry, Kind, Metadata};
 use crate::path;
 use crate::whiteout;
 use crate::xattr;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 
 /// The name of every extended header. Python's, so that nobody is surprised by it.
 const PAX_NAME: &[u8] = b"././@PaxHeader";
@@ -114,15 +115,8 @@ impl<W: Write> Writer<W> {
     /// [`begin`](Self::begin).
     pub fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
         self.begin(entry)?;
-        let mut buffer = vec![0; ZEROES.len()];
-        loop {
-            match data.read(&mut buffer) {
-                Ok(0) => return self.end(),
-                Ok(count) => self.data(&buffer[..count])?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::from_io(error, || self.doing("read the data of"))),
-            }
-        }
+        copy(data, || doing("read the data of", &entry.path), |bytes| self.data(bytes))?;
+        self.end()
     }
 
     /// Ends the archive and gives back what it was written to, which is not flushed.
@@ -164,18 +158,18 @@ impl<W: Write> Writer<W> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.out.write_all(bytes).map_err(|error| Error::from_io(error, || self.doing("write")))?;
+        self.out.write_all(bytes).map_err(|error| Error::from_io(error, || doing("write", &self.path)))?;
         self.position += bytes.len() as u64;
         Ok(())
-    }
-
-    fn doing(&self, what: &str) -> String {
-        format!("{what} tar entry {}", path::Quoted(&self.path))
     }
 
     fn error(&self, problem: WriteProblem) -> Error {
         WriteError { path: self.path.clone(), problem }.into()
     }
+}
+
+fn doing(what: &str, path: &[u8]) -> String {
+    format!("{what} tar entry {}", path::Quoted(path))
 }
 
 /// An entry's header, and the records for what does not fit into it.
@@ -367,6 +361,7 @@ mod tests {
     use super::*;
     use crate::entry::Xattrs;
     use crate::tar::Reader;
+    use std::io;
 
     fn entry(path: &[u8], kind: Kind) -> Entry {
         Entry { path: path.to_vec(), metadata: Metadata { mode: 0o755, ..Metadata::default() }, kind }
