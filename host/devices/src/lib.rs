@@ -32,10 +32,11 @@ use std::os::fd::BorrowedFd;
 pub use blk::{Blk, BlkOptions, SERIAL_BYTES};
 pub use ring::Ring;
 pub use rng::Rng;
-pub use storage::{ComposedStorage, FileStorage, SECTOR_BYTES, Segment, Storage};
+use storage::SECTOR_BYTES;
+pub use storage::{ComposedStorage, FileStorage, Segment, Storage};
 pub use virtio_queue::Queue;
 pub use vm_memory::GuestMemoryMmap;
-pub use vsock::{GUEST_CID, HOST_CID, Listener, Vsock};
+pub use vsock::{Listener, Vsock};
 
 /// Tells the driver that a queue has used buffers.
 pub trait Interrupt {

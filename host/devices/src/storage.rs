@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use vm_memory::VolatileSlice;
 
 /// The unit of virtio-blk requests and capacities, in bytes (virtio 1.2 section 5.2.4).
-pub const SECTOR_BYTES: u64 = 512;
+pub(crate) const SECTOR_BYTES: u64 = 512;
 
 /// The bytes of a disk. Offsets and lengths are in bytes; a caller stays within [`Storage::len`].
 pub trait Storage: Send + Sync {

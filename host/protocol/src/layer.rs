@@ -4,7 +4,15 @@
 //! write them as they come; each regular file is followed by exactly its size in
 //! [`Data`](LayerRecord::Data) and [`Zeroes`](LayerRecord::Zeroes).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_bytes::ByteBuf;
+use std::fmt;
+
+/// Most extended attributes of an entry. Linux lists no more than 64 KiB of names
+/// ([xattr(7)](https://man7.org/linux/man-pages/man7/xattr.7.html)), of which none is shorter than
+/// `user.a`. An attribute takes two bytes on the wire but many times that in memory: without a bound
+/// a frame of [`MAX_FRAME`](crate::MAX_FRAME) would become hundreds of megabytes.
+const MAX_XATTRS: usize = 16 * 1024;
 
 /// A piece of the layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +47,8 @@ pub struct LayerEntry {
     /// Seconds since the Unix epoch, before clamping.
     pub mtime: i64,
     /// Sorted by name; without the overlay's own.
-    pub xattrs: Vec<(serde_bytes::ByteBuf, serde_bytes::ByteBuf)>,
+    #[serde(deserialize_with = "bounded_xattrs")]
+    pub xattrs: Vec<(ByteBuf, ByteBuf)>,
 }
 
 /// What an entry is. Metadata of [`HardLink`](EntryKind::HardLink) and
@@ -86,4 +95,61 @@ pub enum EntryKind {
     Fifo,
     /// The base's file of this path is deleted.
     Whiteout,
+}
+
+fn bounded_xattrs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(ByteBuf, ByteBuf)>, D::Error> {
+    struct Bounded;
+
+    impl<'de> de::Visitor<'de> for Bounded {
+        type Value = Vec<(ByteBuf, ByteBuf)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_XATTRS} extended attributes")
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut xattrs: A) -> Result<Self::Value, A::Error> {
+            let mut bounded = Vec::new();
+            while let Some(xattr) = xattrs.next_element()? {
+                if bounded.len() == MAX_XATTRS {
+                    return Err(de::Error::invalid_length(MAX_XATTRS + 1, &self));
+                }
+                bounded.push(xattr);
+            }
+            Ok(bounded)
+        }
+    }
+
+    deserializer.deserialize_seq(Bounded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Decoder, FromGuest, encode};
+
+    fn with_xattrs(count: usize) -> FromGuest {
+        FromGuest::Layer(LayerRecord::Entry(LayerEntry {
+            path: b"file".to_vec(),
+            kind: EntryKind::Fifo,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            xattrs: vec![(ByteBuf::new(), ByteBuf::new()); count],
+        }))
+    }
+
+    #[test]
+    fn attributes_are_bounded_by_number() {
+        for (count, accepted) in [(0, true), (MAX_XATTRS, true), (MAX_XATTRS + 1, false)] {
+            let (sent, mut wire, mut decoder) = (with_xattrs(count), Vec::new(), Decoder::new());
+            encode(&sent, &mut wire).unwrap();
+            decoder.push(&wire);
+            let received = decoder.next::<FromGuest>();
+            assert_eq!(received.is_ok(), accepted, "{count}");
+            if accepted {
+                assert_eq!(received.unwrap(), Some(sent));
+            }
+        }
+    }
 }

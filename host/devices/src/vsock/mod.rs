@@ -20,9 +20,9 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 use vm_memory::VolatileSlice;
 
 /// Our address, `VMADDR_CID_HOST`.
-pub const HOST_CID: u64 = 2;
+const HOST_CID: u64 = 2;
 /// The guest's address, the first one that is not reserved.
-pub const GUEST_CID: u64 = 3;
+const GUEST_CID: u64 = 3;
 
 /// Most connections at a time; more are refused. Each has a file descriptor and a buffer.
 const CONNECTIONS_MAX: usize = 64;
@@ -58,7 +58,7 @@ pub struct Vsock {
 }
 
 impl Vsock {
-    /// A device for the guest with address [`GUEST_CID`].
+    /// A device for the guest, whose address (CID) is 3.
     ///
     /// # Errors
     /// When the kernel has no epoll instance for us.
