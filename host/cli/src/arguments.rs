@@ -1,4 +1,5 @@
 //! The command line.
+#![allow(rustdoc::broken_intra_doc_links, reason = "comments here are what --help shows, brackets and all")]
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use kiln_build::{OutputSpec, parse_size};

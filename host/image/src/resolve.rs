@@ -6,7 +6,7 @@ use crate::path::{self, Quoted};
 
 /// Most symbolic links followed for one path, as in Linux
 /// ([path_resolution(7)](https://man7.org/linux/man-pages/man7/path_resolution.7.html)).
-pub const MAX_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// A file tree to look into.
 pub(crate) trait View {
@@ -24,7 +24,7 @@ pub(crate) trait View {
 
 /// Where a path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolved<Place> {
+pub(crate) struct Resolved<Place> {
     /// Without symbolic links, in the form of [`Entry::path`](crate::entry::Entry::path).
     pub path: Vec<u8>,
     /// What is there, if anything.

@@ -149,7 +149,7 @@ impl Tree {
     ///
     /// # Errors
     /// When there are more than [`resolve::MAX_LINKS`] links on the way, or the path becomes too long.
-    pub fn resolve(&self, path: &[u8]) -> Result<Resolved<NodeId>, Error> {
+    pub(crate) fn resolve(&self, path: &[u8]) -> Result<Resolved<NodeId>, Error> {
         resolve::resolve(self, path)
     }
 
@@ -157,7 +157,7 @@ impl Tree {
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve).
-    pub fn resolve_parent(&self, path: &[u8]) -> Result<Resolved<NodeId>, Error> {
+    pub(crate) fn resolve_parent(&self, path: &[u8]) -> Result<Resolved<NodeId>, Error> {
         let Some((parent, name)) = path::split_name(path) else {
             return self.resolve(path);
         };

@@ -238,6 +238,5 @@ fn contents_made_a_layer_go_through_the_links_of_the_base() {
     let layer = layer_of(&contents.into_tree());
     base.apply_layer(0, Reader::new(&layer[..]).entries()).unwrap();
     assert!(matches!(base.node(base.lookup(b"lib").unwrap()).content, Content::Symlink(_)));
-    assert_eq!(base.resolve(b"lib/new").unwrap().path, b"usr/lib/new");
     assert!(base.lookup(b"usr/lib/new").is_some());
 }

@@ -48,7 +48,7 @@ pub struct Writer<W> {
 
 impl<W: Write> Writer<W> {
     /// An archive without entries yet. Headers are written singly; give it a
-    /// [`BufWriter`](io::BufWriter) where that is slow.
+    /// [`BufWriter`](std::io::BufWriter) where that is slow.
     pub fn new(out: W) -> Self {
         Self { out, position: 0, path: Vec::new(), size: 0, data_left: 0 }
     }
