@@ -50,8 +50,5 @@ const BLOCK_BITS: u8 = 9;
 /// Changes whenever the same tree would give another index.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Longest name of a file, in bytes, as in all of Linux.
-const NAME_MAX: usize = 255;
-
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use super::walk::{Visit, Walk};
 use super::{BLOCK_BITS, directory, xattr};
 use crate::Error;
 use crate::error::Kind;
+use kiln_image::path::MAX_PATH;
 use kiln_image::tree::{Content, NodeId, Tree};
 use std::collections::BTreeMap;
 
@@ -179,8 +180,8 @@ impl<'t> Data<'t> {
     }
 }
 
-/// Longest target of a symbolic link, in bytes: Linux's `PATH_MAX` without the zero at its end.
-const SYMLINK_MAX: usize = 4095;
+/// Longest target of a symbolic link, in bytes: a path without the zero at its end.
+const SYMLINK_MAX: usize = MAX_PATH - 1;
 
 /// All names of a directory in the order of their bytes, which does not put `.` and `..` first.
 pub(super) fn sorted_names(children: &BTreeMap<Vec<u8>, NodeId>) -> Vec<&[u8]> {

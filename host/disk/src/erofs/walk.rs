@@ -1,9 +1,9 @@
 //! The tree's inodes in the order they get on the disk: the root first, because the superblock has
 //! only 16 bits for its place, then each directory's children together.
 
-use super::NAME_MAX;
 use crate::Error;
 use crate::error::Kind;
+use kiln_image::path;
 use kiln_image::tree::{Content, Node, NodeId, Tree};
 use std::collections::HashMap;
 
@@ -86,5 +86,5 @@ impl<'t> Walk<'t> {
 
 fn is_file_name(name: &[u8]) -> bool {
     let reserved = name.is_empty() || name == b"." || name == b"..";
-    !reserved && name.len() <= NAME_MAX && !name.contains(&b'/') && !name.contains(&0)
+    !reserved && name.len() <= path::MAX_NAME && !name.contains(&b'/') && !name.contains(&0)
 }
