@@ -14,10 +14,12 @@ mod run;
 use arguments::{Arguments, Command};
 use clap::Parser;
 use kiln_build::Class;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    allow_all_open_files();
     let (result, code_of): (_, fn(_) -> u8) = match &arguments.command {
         Command::Build(arguments) => (build::run(arguments), exit_code::of_build),
         Command::Run(arguments) => (run::run(arguments), exit_code::of_run),
@@ -35,6 +37,13 @@ fn main() -> ExitCode {
             code_of(class).into()
         }
     }
+}
+
+/// Each layer of an image in use is an open file, and images may have hundreds.
+fn allow_all_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Only a wish: the usual limit suffices for most images.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Whether a command of `kiln run` simply exited with another code than zero: it has said why.
