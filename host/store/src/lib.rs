@@ -9,16 +9,16 @@
 //! images/<image ID>.json              an image's configuration, which names its layers
 //! bases/<chain>.erofs                 EROFS index over an image's layers, by their diff IDs
 //! archives/<place>.json               which image an archive file holds, while it is unchanged
-//! tmp/                                what is being written
+//! tmp/                                what is being written, where that needs a name
 //! ```
 //!
 //! # Who may be here at the same time
-//! Any number of processes, each of which may be killed at any moment. A file appears under its name
-//! whole, verified and on the disk, by a rename; there are no other changes but removals. Whoever
+//! Any number of processes, each of which may be killed at any moment. A file is written without a name
+//! and gets it when it is whole, verified and on the disk; there are no other changes but removals. Whoever
 //! writes or uses a file holds a shared flock(2) on it, which ends with the process, however that
 //! ends. Removal needs the exclusive lock: what cannot be locked is in use, and what can be locked in
 //! `tmp/` was left behind by the dead. Two who make the same file at once both make it, and the last
-//! rename wins, to no difference.
+//! to give the name wins, to no difference.
 //!
 //! # When an archive is known
 //! Like git's index, `archives/` notes a file's identity: device, inode, size, times. It is only

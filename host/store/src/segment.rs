@@ -1,8 +1,7 @@
 //! Disks composed of parts of files.
 
 use crate::error::Kind;
-use crate::pending::Pending;
-use crate::{Error, Store};
+use crate::{Error, Store, pending};
 use kiln_disk::erofs::{BLOCK_SIZE, Layout};
 use kiln_image::tree::Tree;
 use std::fs::File;
@@ -100,7 +99,7 @@ impl Store {
     /// # Errors
     /// When it cannot be made.
     pub fn temporary_file(&self) -> Result<File, Error> {
-        Pending::create(&self.tmp())?.into_nameless()
+        pending::temporary_file(&self.tmp())
     }
 }
 
