@@ -29,7 +29,9 @@ pub(crate) fn of_contents(packed: &PackedLayer, store: &Store) -> Result<Disk, E
     let failed = |source| temporary(store.path(), source);
     let source = kiln_store::Segment::whole(packed.file.try_clone().map_err(failed)?).map_err(failed)?;
     let reader = Reader::seekable(BufReader::new(source.reader()));
-    let tree = reader.and_then(|mut reader| Tree::from_archive(0, reader.entries())).map_err(Kind::Layer)?;
+    let tree = reader
+        .and_then(|mut reader| Tree::from_archive(0, reader.entries()))
+        .map_err(|source| Kind::Layer { directory: store.path().to_owned(), source })?;
     let segments = store
         .compose(&tree, &[source])
         .map_err(|source| Kind::Store { what: "cannot prepare the contents".to_owned(), source })?;

@@ -1,6 +1,7 @@
 //! What can go wrong in a build, and whose fault it is.
 
-use crate::{build_file::Located, interrupt::Reason};
+use crate::{build_file::Located, interrupt::Reason, session};
+use kiln_protocol::GuestFailure;
 use std::{io, path::PathBuf, time::Duration};
 
 /// A build that did not succeed.
@@ -50,6 +51,8 @@ pub enum Class {
 pub(crate) enum Kind {
     #[error("{0}")]
     BuildFile(Located),
+    #[error("cannot read the build file {}", path.display())]
+    ReadBuildFile { path: PathBuf, source: io::Error },
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{step} exited with code {code}")]
@@ -58,7 +61,7 @@ pub(crate) enum Kind {
     StepSignaled { step: String, signal: u8 },
     #[error("{step} tried to reboot or power off; a step ends by exiting")]
     StepRebooted { step: String },
-    #[error("{step} could not be started: {what}")]
+    #[error("{step} could not be started: {}", printable(what))]
     StepNotStarted { step: String, what: String, source: io::Error },
     #[error("the scratch disk ({} MiB) is full after {step}; raise --disk-size", size >> 20)]
     ScratchFull { step: String, size: u64 },
@@ -68,8 +71,10 @@ pub(crate) enum Kind {
     TimedOut(Duration),
     #[error("interrupted by signal {0}")]
     Signal(i32),
-    #[error("the guest failed: {what}")]
-    Guest { what: String, source: Option<io::Error> },
+    #[error("cannot write the command's output")]
+    Output(#[source] io::Error),
+    #[error("the guest failed: {}{}", .0.what, errno_text(.0.errno))]
+    Guest(GuestFailure),
     #[error("{error}{}", console(console_tail))]
     Console { error: Error, console_tail: String },
     #[error("the connection to the guest broke")]
@@ -83,8 +88,8 @@ pub(crate) enum Kind {
         kiln_protocol::VERSION
     )]
     AgentVersion { agent: u32 },
-    #[error("the new layer cannot be packed")]
-    Layer(#[source] kiln_image::Error),
+    #[error("the new layer cannot be packed in {}", directory.display())]
+    Layer { directory: PathBuf, source: kiln_image::Error },
     #[error(transparent)]
     Engine(kiln_engine::Error),
     #[error(
@@ -94,6 +99,8 @@ pub(crate) enum Kind {
     GuestFile { path: PathBuf, source: io::Error },
     #[error("a scratch disk of {size} bytes cannot be made; see --disk-size")]
     Scratch { size: u64, source: kiln_disk::Error },
+    #[error("a scratch disk of {size} bytes cannot be made in {}; see --disk-size", directory.display())]
+    ScratchFile { size: u64, directory: PathBuf, source: io::Error },
     #[error("cannot write the scratch disk in {}", directory.display())]
     ScratchWrite { directory: PathBuf, source: io::Error },
     #[error("cannot write a temporary file in {}", directory.display())]
@@ -112,7 +119,10 @@ impl Error {
     /// Whose fault it was.
     pub fn class(&self) -> Class {
         match &*self.0 {
-            Kind::BuildFile(_) | Kind::Scratch { .. } => Class::Usage,
+            Kind::BuildFile(_)
+            | Kind::ReadBuildFile { .. }
+            | Kind::Scratch { .. }
+            | Kind::ScratchFile { .. } => Class::Usage,
             Kind::StepExited { code, .. } => Class::StepExited(*code),
             Kind::StepSignaled { signal, .. } => Class::StepSignaled(*signal),
             Kind::StepRebooted { .. } => Class::StepRebooted,
@@ -124,17 +134,21 @@ impl Error {
             Kind::OutOfMemory { .. } => Class::OutOfMemory,
             Kind::TimedOut(_) => Class::TimedOut,
             Kind::Signal(signal) => Class::Interrupted(*signal),
+            Kind::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => {
+                Class::Interrupted(BROKEN_PIPE_SIGNAL)
+            }
             Kind::Image { source, .. } => class_of_input(source),
             Kind::Store { source, .. } => source.image_error().map_or(Class::Other, class_of_input),
             Kind::Engine(error) if error.is_no_engine() => Class::NoEngine,
-            Kind::Guest { .. }
+            Kind::Guest(_)
             | Kind::Console { .. }
             | Kind::GuestGone(_)
             | Kind::OutOfOrder(_)
             | Kind::Protocol(_)
             | Kind::AgentVersion { .. }
             | Kind::Engine(_) => Class::Machine,
-            Kind::Layer(_)
+            Kind::Layer { .. }
+            | Kind::Output(_)
             | Kind::Read { .. }
             | Kind::Compare { .. }
             | Kind::GuestFile { .. }
@@ -144,9 +158,15 @@ impl Error {
         }
     }
 
+    /// Whether the guest's machinery ran into the end of the scratch disk.
+    pub(crate) fn is_want_of_space(&self) -> bool {
+        let Kind::Guest(failure) = &*self.0 else { return false };
+        failure.errno == NO_SPACE || failure.scratch.as_ref().is_some_and(session::is_full)
+    }
+
     /// Whether the guest's console may explain it.
     pub(crate) fn is_broken_connection(&self) -> bool {
-        matches!(*self.0, Kind::GuestGone(_) | Kind::Protocol(_) | Kind::OutOfOrder(_) | Kind::Guest { .. })
+        matches!(*self.0, Kind::GuestGone(_) | Kind::Protocol(_) | Kind::OutOfOrder(_) | Kind::Guest(_))
     }
 }
 
@@ -164,6 +184,12 @@ fn class_of_input(error: &kiln_image::Error) -> Class {
     }
 }
 
+/// `ENOSPC` of [errno(3)](https://man7.org/linux/man-pages/man3/errno.3.html).
+const NO_SPACE: i32 = 28;
+
+/// What ends a program whose reader is gone: `SIGPIPE`.
+const BROKEN_PIPE_SIGNAL: i32 = 13;
+
 impl From<Kind> for Error {
     fn from(kind: Kind) -> Self {
         Self(Box::new(kind))
@@ -175,8 +201,18 @@ impl From<Reason> for Error {
         match reason {
             Reason::Signal(signal) => Kind::Signal(signal).into(),
             Reason::Timeout(after) => Kind::TimedOut(after).into(),
+            Reason::Output(kind) => Kind::Output(kind.into()).into(),
         }
     }
+}
+
+/// A carriage return at the end of a `#!` line would not be seen.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
+}
+
+fn errno_text(errno: i32) -> String {
+    if errno == 0 { String::new() } else { format!(": {}", io::Error::from_raw_os_error(errno)) }
 }
 
 fn console(tail: &str) -> String {

@@ -19,6 +19,7 @@ use kiln_store::{Store, StoredImage};
 use std::{
     io::{self, BufReader, Seek},
     num::NonZeroUsize,
+    thread::JoinHandle,
 };
 
 /// What the steps see as host name: a fixed one, so that results do not depend on the builder.
@@ -65,8 +66,12 @@ pub fn build(
     let layer = if request.file.scripts.is_empty() {
         contents.map(|contents| build.compress(contents)).transpose()?
     } else {
-        output::compress_ahead(base.as_ref(), store, request.output.compression, request.threads);
-        Some(build.run(base.as_ref(), contents, &config, epoch)?)
+        let compression = request.output.compression;
+        let ahead = output::compress_ahead(base.as_ref(), store, compression, request.threads);
+        let layer = build.run(base.as_ref(), contents, &config, epoch)?;
+        // It reports nothing: what it could not do is tried again, and reported, when it is needed.
+        let _ = ahead.map(JoinHandle::join);
+        Some(layer)
     };
     let config = config.derive(build.change(layer.as_ref(), epoch));
     build.write(base.as_ref(), layer, &config)
@@ -177,7 +182,7 @@ impl Build<'_> {
     /// What scripts see: the variables of the image as it will be, and the build's time.
     fn environment(&self, base: &ImageConfig, epoch: Timestamp) -> Vec<String> {
         let mut environment = environment(base.derive(self.change(None, epoch)).config.env);
-        environment.push(format!("SOURCE_DATE_EPOCH={}", epoch.unix_seconds()));
+        set_variable(&mut environment, format!("SOURCE_DATE_EPOCH={}", epoch.unix_seconds()));
         environment
     }
 
@@ -230,6 +235,13 @@ pub(crate) fn environment(of_image: Option<Vec<String>>) -> Vec<String> {
         environment.push(DEFAULT_PATH.to_owned());
     }
     environment
+}
+
+/// Sets a variable, `NAME=value`, over one of the same name.
+pub(crate) fn set_variable(environment: &mut Vec<String>, variable: String) {
+    let name = |variable: &str| variable.split('=').next().map(str::to_owned);
+    environment.retain(|earlier| name(earlier) != name(&variable));
+    environment.push(variable);
 }
 
 fn stage(hook: Hook) -> Stage {

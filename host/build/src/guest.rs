@@ -16,10 +16,11 @@ use kiln_store::Store;
 use std::{
     fs,
     io::{self, Read, Write},
-    num::NonZeroU8,
+    num::{NonZeroU8, NonZeroUsize},
     os::unix::fs::FileExt,
     path::PathBuf,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -67,6 +68,15 @@ impl Surroundings<'_> {
         self.observer.event(Event::Phase(text));
     }
 
+    /// Processors that have to wait for each other slow the guest down, and too many keep it from booting.
+    fn warn_of_many(&self, cpus: NonZeroU8) {
+        let of_host = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        if usize::from(cpus.get()) > of_host {
+            let notice = format!("{cpus} processors are slower than the {of_host} this host has; see --cpus");
+            self.observer.event(Event::Notice(&notice));
+        }
+    }
+
     /// The error of a build that was told to end, once it was.
     pub fn check(&self) -> Result<(), Error> {
         self.interrupt.reason().map_or(Ok(()), |reason| Err(reason.into()))
@@ -93,8 +103,8 @@ impl GuestSettings {
         if let Some(source) = scratch.host_error() {
             return Err(scratch_failed(surroundings.store, source));
         }
-        let reports = result.map_err(|error| with_console(error, machine.as_ref()))?;
-        session::check_reports(job, &reports, self.memory_mib)?;
+        let reports = result.map_err(|error| self.explain(error, job, machine.as_ref()))?;
+        session::check_reports(job, &reports, self)?;
         power_off(machine);
         Ok(())
     }
@@ -106,6 +116,7 @@ impl GuestSettings {
         }
         let agent = self.guest_file(&self.agent)?;
         let cpus = self.cpus.unwrap_or_else(|| choice.engine.default_cpus());
+        surroundings.warn_of_many(cpus);
         let spec = MachineSpec {
             kernel: self.kernel.clone(),
             initramfs: Initramfs::with_init(&agent).finish(),
@@ -138,7 +149,9 @@ impl GuestSettings {
     fn scratch(&self, store: &Store) -> Result<Arc<FileStorage>, Error> {
         let failed = |source| scratch_failed(store, source);
         let file = temporary_file(store)?;
-        file.set_len(self.scratch_size).map_err(failed)?;
+        let size = self.scratch_size;
+        let directory = || store.path().to_owned();
+        file.set_len(size).map_err(|source| Kind::ScratchFile { size, directory: directory(), source })?;
         for write in self.empty_file_system()? {
             file.write_all_at(&write.bytes, write.offset).map_err(failed)?;
         }
@@ -147,6 +160,19 @@ impl GuestSettings {
 }
 
 impl GuestSettings {
+    /// An error in the guest may only be want of space; if not, its console may explain it.
+    fn explain(&self, error: Error, job: &Job, machine: &dyn Machine) -> Error {
+        if error.is_want_of_space() {
+            let first = job.steps.first().map_or("start", |step| step.name.as_str());
+            let step = format!("what comes before or after {first}");
+            return Kind::ScratchFull { step, size: self.scratch_size }.into();
+        }
+        if error.is_broken_connection() {
+            return Kind::Console { error, console_tail: machine.console_tail() }.into();
+        }
+        error
+    }
+
     fn empty_file_system(&self) -> Result<Vec<ext4::Write>, Error> {
         let size = self.scratch_size;
         let options = ext4::Options {
@@ -180,13 +206,4 @@ fn follow(
 ) -> Result<Vec<StepReport>, Error> {
     let stream = machine.accept(AGENT_PORT, Instant::now() + BOOT_DEADLINE).map_err(Kind::Engine)?;
     session::run_job(stream, job, stdin, observer, layer)
-}
-
-/// Adds what the guest's console said to an error that it may explain.
-fn with_console(error: Error, machine: &dyn Machine) -> Error {
-    if error.is_broken_connection() {
-        Kind::Console { error, console_tail: machine.console_tail() }.into()
-    } else {
-        error
-    }
 }

@@ -2,6 +2,7 @@
 
 use kiln_engine::Killer;
 use std::{
+    io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -14,6 +15,8 @@ pub enum Reason {
     Signal(i32),
     /// `--timeout` passed.
     Timeout(Duration),
+    /// What a step writes can no longer be written to kiln's own output.
+    Output(io::ErrorKind),
 }
 
 /// A switch that is thrown at most once. Clones are the same switch.

@@ -82,12 +82,16 @@ impl GuestLayer {
         Ok(self.packed.ok_or(Kind::OutOfOrder("done, before the layer was complete"))?)
     }
 
+    fn cannot_pack(&self, source: kiln_image::Error) -> Error {
+        Kind::Layer { directory: self.directory.clone(), source }.into()
+    }
+
     fn end(&mut self, announced: u64) -> Result<(), Error> {
         let writer = self.writer.take().ok_or(Kind::OutOfOrder("end of layer, twice"))?;
         if writer.entry_count() != announced {
             return Err(Kind::OutOfOrder("end of layer, with another number of entries than it sent").into());
         }
-        let file = writer.finish().map_err(Kind::Layer)?;
+        let file = writer.finish().map_err(|source| self.cannot_pack(source))?;
         let failed = |source| Kind::Temporary { directory: self.directory.clone(), source };
         self.packed = Some(file.finish().map_err(failed)?);
         Ok(())
@@ -106,7 +110,7 @@ impl LayerReceiver for GuestLayer {
             LayerRecord::Zeroes(count) => writer.zeroes(count),
             LayerRecord::End { .. } => Ok(()),
         };
-        Ok(written.map_err(Kind::Layer)?)
+        written.map_err(|source| self.cannot_pack(source))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, ImageSource, Interrupt, Observer, disks,
-    execute::{HOST_NAME, environment, import},
+    execute::{HOST_NAME, environment, import, set_variable},
     guest::{GuestSettings, SCRATCH, Surroundings},
     packing::NoLayer,
 };
@@ -19,7 +19,7 @@ pub struct RunRequest {
     pub command: Vec<String>,
     /// `user[:group]` instead of root.
     pub user: Option<String>,
-    /// Variables besides the image's, `NAME=value`.
+    /// Variables over the image's, `NAME=value`.
     pub environment: Vec<String>,
     /// Where it starts, instead of the image's working directory.
     pub working_directory: Option<String>,
@@ -46,7 +46,9 @@ pub fn run_command(
     let disks = vec![disks::of_image(disks::BASE, &base, store)?];
     let of_image = &base.config.config;
     let mut variables = environment(of_image.env.clone());
-    variables.extend(request.environment);
+    for variable in request.environment {
+        set_variable(&mut variables, variable);
+    }
     let step = Step {
         name: request.command.first().cloned().unwrap_or_default(),
         stage: Stage::Root,

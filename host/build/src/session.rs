@@ -1,13 +1,12 @@
 //! The host's side of the talk with the agent: one job, from its hello to its last message.
 
 use crate::{
-    Error,
+    Error, GuestSettings,
     error::Kind,
     event::{Event, Observer},
 };
 use kiln_protocol::{
-    Decoder, Ending, FromGuest, FromHost, GuestFailure, Job, LayerRecord, ScratchUsage, StepReport, VERSION,
-    encode,
+    Decoder, Ending, FromGuest, FromHost, Job, LayerRecord, ScratchUsage, StepReport, VERSION, encode,
 };
 use std::{
     io::{self, Read, Write},
@@ -23,9 +22,6 @@ const READ_SIZE: usize = 1024 * 1024;
 /// Less than this free on the scratch disk counts as full. A step that ran into the end leaves
 /// less than a block group's worth of scattered blocks.
 const FULL_BELOW_BYTES: u64 = 1024 * 1024;
-
-/// `ENOSPC` of [errno(3)](https://man7.org/linux/man-pages/man3/errno.3.html).
-const NO_SPACE: i32 = 28;
 
 /// Takes the new layer, piece by piece.
 pub(crate) trait LayerReceiver {
@@ -94,7 +90,7 @@ fn follow(
                 }
                 layer.receive(record)?;
             }
-            FromGuest::Failed(failure) => return Err(failed(failure, job)),
+            FromGuest::Failed(failure) => return Err(Kind::Guest(failure).into()),
             FromGuest::Done { .. } if running.is_none() && is_complete(job, &reports) => return Ok(reports),
             other => return Err(Kind::OutOfOrder(name(&other)).into()),
         }
@@ -107,32 +103,18 @@ fn is_complete(job: &Job, reports: &[StepReport]) -> bool {
         || reports.last().is_some_and(|report| report.ending != Ending::Exited(0))
 }
 
-/// Our machinery failed: perhaps only for want of space.
-fn failed(failure: GuestFailure, job: &Job) -> Error {
-    match failure.scratch {
-        Some(scratch) if is_full(&scratch) || failure.errno == NO_SPACE => {
-            let step = job.steps.first().map_or("start", |step| step.name.as_str());
-            Kind::ScratchFull { step: format!("what comes before {step}"), size: scratch.size }.into()
-        }
-        _ => {
-            let errno = Some(failure.errno).filter(|errno| *errno != 0);
-            Kind::Guest { what: failure.what, source: errno.map(io::Error::from_raw_os_error) }.into()
-        }
-    }
-}
-
 /// An error for the first step that did not end well.
-pub(crate) fn check_reports(job: &Job, reports: &[StepReport], memory_mib: u32) -> Result<(), Error> {
-    reports.iter().try_for_each(|report| check_report(job, report, memory_mib))
+pub(crate) fn check_reports(job: &Job, reports: &[StepReport], guest: &GuestSettings) -> Result<(), Error> {
+    reports.iter().try_for_each(|report| check_report(job, report, guest))
 }
 
-fn check_report(job: &Job, report: &StepReport, memory_mib: u32) -> Result<(), Error> {
+fn check_report(job: &Job, report: &StepReport, guest: &GuestSettings) -> Result<(), Error> {
     let step = step_name(job, report.step)?.to_owned();
     let kind = match report.ending {
         // A script that ignored the error would otherwise leave half-written files in the layer.
-        _ if is_full(&report.scratch) => Kind::ScratchFull { step, size: report.scratch.size },
+        _ if is_full(&report.scratch) => Kind::ScratchFull { step, size: guest.scratch_size },
         Ending::Exited(0) => return Ok(()),
-        _ if report.oom_kills > 0 => Kind::OutOfMemory { step, memory_mib },
+        _ if report.oom_kills > 0 => Kind::OutOfMemory { step, memory_mib: guest.memory_mib },
         Ending::Exited(code) => Kind::StepExited { step, code },
         Ending::Signaled(signal) => Kind::StepSignaled { step, signal },
         Ending::Rebooted => Kind::StepRebooted { step },

@@ -40,6 +40,7 @@ pub struct BuildArguments {
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub tag: Option<ImageName>,
     /// Where to write the image: type=docker-archive,dest=FILE|-[,compression=gzip[:N]|zstd[:N]|none]
+    /// [default: NAME.tar here]
     #[arg(short, long, value_name = "SPEC")]
     pub output: Option<OutputSpec>,
     /// How the VM is run.
@@ -62,8 +63,8 @@ pub struct RunArguments {
     /// User and group, each a name or a number, instead of root
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
-    /// Set a variable in the command's environment
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    /// Set a variable in the command's environment; without a value, to kiln's own
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = parse_variable)]
     pub env: Vec<String>,
     /// Directory the command starts in
     #[arg(short, long, value_name = "DIR")]
@@ -156,6 +157,13 @@ pub enum CacheCommand {
         #[arg(long)]
         all: bool,
     },
+}
+
+fn parse_variable(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with('=') {
+        return Err("a variable is written NAME=VALUE".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// `90s`, `10m`, `1h`, or plain seconds; fractions are fine.

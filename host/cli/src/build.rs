@@ -1,11 +1,14 @@
 //! `kiln build`.
 
 use crate::{arguments::BuildArguments, exit_code, installation, interruption, machine, progress};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kiln_build::{BuildFile, BuildRequest, Destination, OutputSpec};
 use kiln_image::{compress::Compression, config::Timestamp, reference::ImageName};
-use kiln_store::Store;
-use std::{env, str::FromStr};
+use std::{
+    env,
+    io::{self, IsTerminal},
+    str::FromStr,
+};
 
 /// The build file's name, if not given.
 pub const BUILD_FILE: &str = "kiln.toml";
@@ -19,7 +22,10 @@ pub fn run(arguments: &BuildArguments) -> Result<u8> {
     let file = BuildFile::read(&path)?;
     let name = arguments.tag.clone().or_else(|| file.name.clone());
     let output = arguments.output.clone().unwrap_or_else(|| default_output(name.as_ref()));
-    let store = Store::open(&installation::cache_dir())?;
+    if output.dest == Destination::Stdout && io::stdout().is_terminal() {
+        bail!("an archive is nothing for a terminal; send standard output to a file or a pipe");
+    }
+    let store = installation::store()?;
     let request = BuildRequest {
         guest: machine::settings(&arguments.machine, file.disk_size)?,
         name: arguments.tag.clone(),

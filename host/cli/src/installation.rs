@@ -1,6 +1,7 @@
 //! Where kiln's own guest files are.
 
 use anyhow::{Context, Result, bail};
+use kiln_store::Store;
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -51,7 +52,7 @@ fn guest_file(name: &str) -> Result<PathBuf> {
 /// containers, one in the temporary directory that belongs to this user.
 pub fn cache_dir() -> PathBuf {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    if let Some(dir) = env::var_os(CACHE_VARIABLE) {
+    if let Some(dir) = env::var_os(CACHE_VARIABLE).filter(|dir| !dir.is_empty()) {
         return dir.into();
     }
     absolute("XDG_CACHE_HOME")
@@ -60,6 +61,12 @@ pub fn cache_dir() -> PathBuf {
         .unwrap_or_else(|| {
             env::temp_dir().join(format!("kiln-cache-{}", rustix::process::geteuid().as_raw()))
         })
+}
+
+/// The store in the cache directory.
+pub fn store() -> Result<Store> {
+    Store::open(&cache_dir())
+        .with_context(|| format!("cannot use the cache; {CACHE_VARIABLE} may name another directory"))
 }
 
 fn is_writable(dir: &Path) -> bool {

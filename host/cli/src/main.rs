@@ -11,14 +11,18 @@ mod machine;
 mod progress;
 mod run;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Progress};
 use clap::Parser;
 use kiln_build::Class;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::SIGPIPE;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     allow_all_open_files();
     let (result, code_of): (_, fn(_) -> u8) = match &arguments.command {
         Command::Build(arguments) => (build::run(arguments), exit_code::of_build),
@@ -31,10 +35,9 @@ fn main() -> ExitCode {
         Err(error) => {
             let class =
                 error.downcast_ref::<kiln_build::Error>().map_or(Class::Other, kiln_build::Error::class);
-            if !is_the_commands_own(&arguments.command, class) {
-                eprintln!("kiln: error: {}", chain(&error));
-            }
-            code_of(class).into()
+            let code = code_of(class);
+            report(&arguments.command, class, &chain(&error), code);
+            code.into()
         }
     }
 }
@@ -46,9 +49,27 @@ fn allow_all_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// Whether a command of `kiln run` simply exited with another code than zero: it has said why.
-fn is_the_commands_own(command: &Command, class: Class) -> bool {
-    matches!((command, class), (Command::Run(_), Class::StepExited(_)))
+/// Shows help, or what is wrong with the arguments. For `kiln run`, code 2 belongs to the command.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody to tell.
+    let _ = error.print();
+    let is_run = std::env::args_os().nth(1).is_some_and(|command| command == "run");
+    match (error.use_stderr(), is_run) {
+        (false, _) => ExitCode::SUCCESS,
+        (true, true) => exit_code::of_run(Class::Usage).into(),
+        (true, false) => exit_code::of_build(Class::Usage).into(),
+    }
+}
+
+fn report(command: &Command, class: Class, text: &str, code: u8) {
+    match (command, class) {
+        // The command has said why itself; or nobody reads on.
+        (Command::Run(_), Class::StepExited(_) | Class::Interrupted(SIGPIPE)) => {}
+        (Command::Build(arguments), _) if arguments.progress == Progress::Json => {
+            progress::json_error(text, code);
+        }
+        _ => eprintln!("kiln: error: {text}"),
+    }
 }
 
 /// The error and its causes, each said once: a cause that an outer error already quotes is left

@@ -4,8 +4,8 @@ use crate::{arguments::RunArguments, build, exit_code, installation, interruptio
 use anyhow::{Context, Result, bail};
 use kiln_build::{BuildFile, ImageSource, RunRequest};
 use kiln_image::{config::Timestamp, reference::ArchiveReference};
-use kiln_store::Store;
 use std::{
+    env,
     io::{self, Read},
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
@@ -13,24 +13,32 @@ use std::{
 
 /// Runs the command. The exit code; the command's own, unless it is an error of [`kiln_build`].
 pub fn run(arguments: &RunArguments) -> Result<u8> {
-    let store = Store::open(&installation::cache_dir())?;
+    let store = installation::store()?;
     let guest = machine::settings(&arguments.machine, None)?;
     let request = RunRequest {
         base: base(arguments.base.clone())?,
         command: arguments.command.clone(),
         user: arguments.user.clone(),
-        environment: arguments.env.clone(),
+        environment: arguments.env.iter().filter_map(|variable| variable_of(variable)).collect(),
         working_directory: arguments.workdir.clone(),
         stdin: arguments.interactive.then(|| Box::new(io::stdin()) as Box<dyn Read + Send>),
         clock: build::source_date_epoch()?.unwrap_or_else(now),
         guest,
     };
     let interrupt = interruption::watch(arguments.machine.timeout, |error| exit_code::of_run(error.class()))?;
-    let observer = progress::pass_through(arguments.machine.verbose);
+    let observer = progress::pass_through(arguments.machine.verbose, interrupt.clone());
     let ran = kiln_build::run_command(request, &store, &interrupt, observer.as_ref());
     interrupt.finish();
     ran?;
     Ok(0)
+}
+
+/// `NAME=value`, or a variable of this process by its name, as docker has it.
+fn variable_of(argument: &str) -> Option<String> {
+    match argument.split_once('=') {
+        Some(_) => Some(argument.to_owned()),
+        None => Some(format!("{argument}={}", env::var(argument).ok()?)),
+    }
 }
 
 /// The base of the build file here, if none was given.

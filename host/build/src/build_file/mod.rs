@@ -96,7 +96,8 @@ impl BuildFile {
     /// # Errors
     /// With line and column for everything that is wrong in the file; when it cannot be read.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(|source| Kind::Read { path: path.to_owned(), source })?;
+        let bytes = fs::read(path).map_err(|source| Kind::ReadBuildFile { path: path.to_owned(), source })?;
+        let text = String::from_utf8_lossy(&bytes);
         let checked = Checker { path, text: &text }.check();
         Ok(checked.map_err(Kind::BuildFile)?)
     }
@@ -110,6 +111,9 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn check(&self) -> Result<BuildFile, Located> {
+        if let Some(at) = self.text.find(char::REPLACEMENT_CHARACTER) {
+            return Err(Located::new(self.path, self.text, &(at..at), "this is not UTF-8"));
+        }
         let document: Document = toml::from_str(self.text).map_err(|error| {
             let span = error.span().unwrap_or_default();
             Located::new(self.path, self.text, &span, error.message())
@@ -129,7 +133,11 @@ impl Checker<'_> {
         let Some(value) = value else { return Ok(None) };
         let reference: ArchiveReference = self.parsed(value, str::parse)?;
         let source = ImageSource::new(reference, self.directory());
-        self.existing(value, &source.path)?;
+        if self.existing(value, &source.path)?.is_dir() {
+            return Err(
+                self.wrong(value, format!("{} is a directory, not an archive", source.path.display()))
+            );
+        }
         Ok(Some(source))
     }
 

@@ -66,6 +66,7 @@ fn mistakes_are_shown_where_they_are() {
         ("form = \"base.tar\"\n", "1:1", "unknown field `form`"),
         ("name = 3\n", "1:8", "invalid type: integer `3`, expected a string"),
         ("\nfrom = \"missing.tar\"\n", "2:8", "No such file or directory"),
+        ("\nfrom = \"tree\"\n", "2:8", "is a directory, not an archive"),
         ("contents = [\"tree\",\n  \"nothing\"]\n", "2:3", "No such file or directory"),
         ("contents = [{ src = \"tree\", dest = \"opt\" }]\n", "1:36", "`opt` must be an absolute path"),
         ("contents = [{ src = \"tree\", dest = \"/a/../b\" }]\n", "1:36", "must not contain `..`"),
@@ -96,5 +97,6 @@ fn mistakes_are_shown_where_they_are() {
 #[test]
 fn a_missing_file_is_named() {
     let error = BuildFile::read(Path::new("/nowhere/kiln.toml")).unwrap_err();
-    assert_eq!(error.to_string(), "cannot read /nowhere/kiln.toml");
+    assert_eq!(error.to_string(), "cannot read the build file /nowhere/kiln.toml");
+    assert_eq!(error.class(), crate::Class::Usage);
 }

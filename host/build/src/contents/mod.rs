@@ -81,5 +81,9 @@ fn write(tree: &Tree, sources: &Sources, epoch: i64, store: &Store) -> Result<Pa
     let file = LayerFile::create(store, Compression::None, NonZeroUsize::MIN)?;
     let mut writer = LayerWriter::new(file, epoch);
     let packed = sources.with_reader(|read| writer.write_tree(tree, read));
-    packed.and_then(|()| writer.finish()).map_err(Kind::Layer)?.finish().map_err(|e| failed(e).into())
+    packed
+        .and_then(|()| writer.finish())
+        .map_err(|source| Kind::Layer { directory: store.path().to_owned(), source })?
+        .finish()
+        .map_err(|e| failed(e).into())
 }

@@ -11,9 +11,11 @@ use kiln_image::{
 };
 use kiln_store::{Segment, SegmentReader, Store, StoredImage};
 use std::{
+    fs::File,
     io::{self, BufWriter, Write},
     num::NonZeroUsize,
-    thread,
+    os::fd::AsFd,
+    thread::{self, JoinHandle},
 };
 
 /// Bytes written at once.
@@ -58,12 +60,16 @@ pub(crate) fn write(
     };
     let size = match &spec.dest {
         Destination::File(path) => {
-            let mut file = PendingFile::create(path).map_err(failed)?;
-            write_to(&mut file)?;
-            file.commit().map_err(failed)?
+            let file = PendingFile::create(path).map_err(failed)?;
+            let mut counted = Counted { out: file, bytes: 0 };
+            write_to(&mut counted)?;
+            counted.out.commit().map_err(failed)?;
+            counted.bytes
         }
         Destination::Stdout => {
-            let mut counted = Counted { out: io::stdout().lock(), bytes: 0 };
+            // Not as `Stdout`, which takes a closed one for one that takes everything.
+            let out = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+            let mut counted = Counted { out: File::from(out), bytes: 0 };
             write_to(&mut counted)?;
             counted.bytes
         }
@@ -71,24 +77,25 @@ pub(crate) fn write(
     Ok(Written { image_id: Digest::of(&config_json), size })
 }
 
-/// Compresses the base's layers while the VM runs, unless the store has them already. A build that
-/// fails does not wait for it.
+/// Compresses the base's layers while the VM runs, unless the store has them already. Whoever writes
+/// the image waits for the thread first; a build that fails does not.
 pub(crate) fn compress_ahead(
     base: Option<&StoredImage>,
     store: &Store,
     compression: Compression,
     threads: NonZeroUsize,
-) {
-    let Some(base) = base else { return };
+) -> Option<JoinHandle<()>> {
+    let base = base?;
     let (layers, store) = (base.layers.clone(), store.clone());
-    thread::spawn(move || {
+    let work = move || {
         // Only a wish; it holds for this thread and those it starts.
         let _ = rustix::process::setpriority_process(None, NICE);
         for layer in layers {
             // Whoever needs it tries again, and reports.
             let _ = store.compressed_layer(&layer, compression, threads);
         }
-    });
+    };
+    Some(thread::spawn(work))
 }
 
 /// The layers of an image: those of the base from the store, the new one from its file.

@@ -63,11 +63,21 @@ impl FromStr for OutputSpec {
         let dest = dest.filter(|dest| !dest.is_empty()).ok_or("dest=FILE, or dest=-, is missing")?;
         let compression = match compression {
             Some(name) => name.parse().map_err(|error: kiln_image::Error| error.to_string())?,
-            None => Compression::from_file_name(dest).unwrap_or(Compression::None),
+            None => compression_of(dest)?,
         };
         let dest = if dest == "-" { Destination::Stdout } else { Destination::File(dest.into()) };
         Ok(Self { dest, compression })
     }
+}
+
+/// Endings of compressions that kiln does not write. A file should be what its name says.
+const OTHER_ENDINGS: [&str; 8] = [".xz", ".txz", ".bz2", ".tbz2", ".lz4", ".lzma", ".br", ".Z"];
+
+fn compression_of(dest: &str) -> Result<Compression, String> {
+    if let Some(ending) = OTHER_ENDINGS.iter().find(|ending| dest.ends_with(**ending)) {
+        return Err(format!("kiln writes no {ending}; use .tar, .tar.gz or .tar.zst, or say compression="));
+    }
+    Ok(Compression::from_file_name(dest).unwrap_or(Compression::None))
 }
 
 #[cfg(test)]
@@ -96,6 +106,10 @@ mod tests {
             ("dest=a.tar", "type=docker-archive is missing"),
             ("type=docker-archive", "dest=FILE, or dest=-, is missing"),
             ("type=docker-archive,dest=", "dest=FILE, or dest=-, is missing"),
+            (
+                "type=docker-archive,dest=a.tar.xz",
+                "kiln writes no .xz; use .tar, .tar.gz or .tar.zst, or say compression=",
+            ),
             ("type=oci,dest=a", "unknown type `oci`; there is docker-archive"),
             (
                 "type=docker-archive,dest=a,dest=b",

@@ -34,6 +34,8 @@ enum Place {
 impl PendingFile {
     /// Opens a file that becomes `dest`.
     pub fn create(dest: &Path) -> io::Result<Self> {
+        // What a link points to is replaced, not the link.
+        let dest = &fs::canonicalize(dest).unwrap_or_else(|_| dest.to_owned());
         let (file, place) = match fs::metadata(dest) {
             Ok(metadata) if is_stream(&metadata) => (File::options().write(true).open(dest)?, Place::Direct),
             Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),

@@ -18,6 +18,18 @@ enum Line<'a> {
     StepEnded { name: &'a str, seconds: f64 },
     LayerReceived { bytes: u64 },
     Written { dest: &'a str, image_id: &'a str, size: u64 },
+    Error { text: &'a str, exit_code: u8 },
+}
+
+/// Says why the build failed.
+pub fn error(text: &str, exit_code: u8) {
+    write(&Line::Error { text, exit_code });
+}
+
+fn write(line: &Line<'_>) {
+    let mut stderr = io::stderr().lock();
+    // A closed standard error must not end a build.
+    let _ = serde_json::to_writer(&mut stderr, line).map(|()| writeln!(stderr));
 }
 
 impl Observer for Json {
@@ -40,8 +52,6 @@ impl Observer for Json {
             Event::LayerReceived { bytes } => Line::LayerReceived { bytes },
             Event::Written { dest, image_id, size } => Line::Written { dest, image_id, size },
         };
-        let mut stderr = io::stderr().lock();
-        // A closed standard error must not end a build.
-        let _ = serde_json::to_writer(&mut stderr, &line).map(|()| writeln!(stderr));
+        write(&line);
     }
 }

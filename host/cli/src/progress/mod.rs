@@ -7,7 +7,7 @@ mod plain;
 mod terminal;
 
 use crate::arguments::Progress;
-use kiln_build::Observer;
+use kiln_build::{Interrupt, Observer};
 use std::io::{self, IsTerminal};
 
 /// The observer for `--progress`.
@@ -21,6 +21,11 @@ pub fn observer(progress: Progress, verbose: u8) -> Box<dyn Observer> {
 
 /// The observer of `kiln run`: the command's output is passed through as it is, and kiln itself
 /// speaks only when something is unusual, or when asked to.
-pub fn pass_through(verbose: u8) -> Box<dyn Observer> {
-    Box::new(plain::PassThrough::new(verbose))
+pub fn pass_through(verbose: u8, interrupt: Interrupt) -> Box<dyn Observer> {
+    Box::new(plain::PassThrough::new(verbose, interrupt))
+}
+
+/// The last line of `--progress json`.
+pub fn json_error(text: &str, exit_code: u8) {
+    json::error(text, exit_code);
 }

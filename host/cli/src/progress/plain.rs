@@ -1,7 +1,7 @@
 //! Plain lines, for logs.
 
-use super::lines::Lines;
-use kiln_build::{Event, Observer, Stream};
+use super::lines::{Lines, Part};
+use kiln_build::{Event, Interrupt, Observer, Reason, Stream};
 use std::{
     io::{self, Write},
     sync::{Mutex, PoisonError},
@@ -22,7 +22,7 @@ impl Plain {
 
     fn end_lines(&self) {
         for lines in [&self.stdout, &self.stderr] {
-            lines.lock().unwrap_or_else(PoisonError::into_inner).end(say);
+            lines.lock().unwrap_or_else(PoisonError::into_inner).end(show);
         }
     }
 }
@@ -40,7 +40,7 @@ impl Observer for Plain {
                     Stream::Stdout => &self.stdout,
                     Stream::Stderr => &self.stderr,
                 };
-                lines.lock().unwrap_or_else(PoisonError::into_inner).push(bytes, say);
+                lines.lock().unwrap_or_else(PoisonError::into_inner).push(bytes, show);
             }
             Event::StepEnded { name, took } => {
                 self.end_lines();
@@ -62,19 +62,25 @@ impl Drop for Plain {
 /// The command's output untouched; kiln's own words only on request.
 pub struct PassThrough {
     verbose: u8,
+    /// Thrown when nobody takes the output any more.
+    interrupt: Interrupt,
 }
 
 impl PassThrough {
     /// Says more when `verbose` is above 0.
-    pub fn new(verbose: u8) -> Self {
-        Self { verbose }
+    pub fn new(verbose: u8, interrupt: Interrupt) -> Self {
+        Self { verbose, interrupt }
     }
 }
 
 impl Observer for PassThrough {
     fn event(&self, event: Event<'_>) {
         match event {
-            Event::Output { stream, bytes } => copy_through(stream, bytes),
+            Event::Output { stream, bytes } => {
+                if let Err(error) = copy_through(stream, bytes) {
+                    self.interrupt.trigger(Reason::Output(error.kind()));
+                }
+            }
             Event::Notice(text) => say(&format!("kiln: note: {text}")),
             Event::Phase(text) | Event::Detail(text) if self.verbose > 0 => say(&format!("kiln: {text}")),
             _ => {}
@@ -82,15 +88,21 @@ impl Observer for PassThrough {
     }
 }
 
-/// A reader that went away is no reason to stop: the command's exit code is still wanted.
-fn copy_through(stream: Stream, bytes: &[u8]) {
-    let _ = match stream {
+fn copy_through(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    match stream {
         Stream::Stdout => {
             let mut stdout = io::stdout().lock();
             stdout.write_all(bytes).and_then(|()| stdout.flush())
         }
         Stream::Stderr => io::stderr().lock().write_all(bytes),
-    };
+    }
+}
+
+/// The very bytes: a log is not for kiln to mend.
+fn show(part: Part<'_>) {
+    let end: &[u8] = if part.ends_line { b"\n" } else { b"" };
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(part.bytes).and_then(|()| stderr.write_all(end));
 }
 
 /// A closed standard error must not end a build.

@@ -29,7 +29,7 @@ impl Terminal {
     }
 
     fn end_lines(&self) {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).end(|line| self.bar.println(line));
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).end(|part| self.bar.println(part.text()));
     }
 }
 
@@ -42,7 +42,7 @@ impl Observer for Terminal {
             Event::Detail(_) => {}
             Event::Output { bytes, .. } => {
                 let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-                lines.push(bytes, |line| self.bar.println(line));
+                lines.push(bytes, |part| self.bar.println(part.text()));
             }
             Event::StepEnded { name, took } => {
                 self.end_lines();
