@@ -6,6 +6,10 @@
 /// Where a user without an entry is at home.
 const DEFAULT_HOME: &[u8] = b"/";
 
+/// Not an ID: [setresuid(2)](https://man7.org/linux/man-pages/man2/setresuid.2.html) and its like take
+/// it to mean that nothing changes, so that the step would stay root.
+const NO_ID: u32 = u32::MAX;
+
 /// The IDs of a process, and the user's home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -22,7 +26,7 @@ pub struct Account {
 /// Finds the account. A number without an entry is that user, in group 0.
 ///
 /// # Errors
-/// The name that has no entry, with what it was looked for as.
+/// The name that has no entry, with what it was looked for as, or the number that is no ID.
 pub fn resolve(user_and_group: &str, passwd: &[u8], group: &[u8]) -> Result<Account, String> {
     let (user, given_group) = match user_and_group.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
@@ -39,8 +43,16 @@ pub fn resolve(user_and_group: &str, passwd: &[u8], group: &[u8]) -> Result<Acco
     Ok(account)
 }
 
+/// An ID given as a number.
+fn number(kind: &str, text: &str) -> Result<Option<u32>, String> {
+    match text.parse() {
+        Ok(NO_ID) => Err(format!("{kind} {NO_ID} is not an ID: to Linux it means no change")),
+        parsed => Ok(parsed.ok()),
+    }
+}
+
 fn find_user(user: &str, passwd: &[u8]) -> Result<Account, String> {
-    let number = user.parse().ok();
+    let number = number("user", user)?;
     let matches =
         |fields: &[&[u8]]| fields[0] == user.as_bytes() || number.is_some() && number_in(fields, 2) == number;
     if let Some(fields) = entries(passwd).find(|fields| matches(fields)) {
@@ -56,10 +68,11 @@ fn find_user(user: &str, passwd: &[u8]) -> Result<Account, String> {
 }
 
 fn find_group(name: &str, group: &[u8]) -> Result<u32, String> {
+    let number = number("group", name)?;
     let named = entries(group).find(|fields| fields[0] == name.as_bytes());
     named
         .and_then(|fields| number_in(&fields, 2))
-        .or_else(|| name.parse().ok())
+        .or(number)
         .ok_or_else(|| format!("group {name:?} is not in /etc/group"))
 }
 
@@ -87,7 +100,8 @@ fn entries(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 }
 
 fn number_in(fields: &[&[u8]], at: usize) -> Option<u32> {
-    std::str::from_utf8(fields.get(at)?).ok()?.parse().ok()
+    let number = std::str::from_utf8(fields.get(at)?).ok()?.parse().ok()?;
+    (number != NO_ID).then_some(number)
 }
 
 #[cfg(test)]
@@ -96,9 +110,10 @@ mod tests {
 
     const PASSWD: &[u8] =
         b"root:x:0:0:root:/root:/bin/sh\n# a comment\nbroken\nweb:x:33:33::/var/www:/bin/false\n\
-        \nodd:x:1000:50:::\n7:x:1007:1007::/seven:\nbad:x:minus:1::/:";
+        \nodd:x:1000:50:::\n7:x:1007:1007::/seven:\nbad:x:minus:1::/:\n\
+        all:x:4294967295:5::/:\nany:x:5:4294967295::/:";
     const GROUP: &[u8] =
-        b"root:x:0:\nadm:x:4:root,web\nwww:x:33:\nvideo:x:44:web\ndup:x:44:web\nstaff:x:50:odd\n";
+        b"root:x:0:\nadm:x:4:root,web\nwww:x:33:\nvideo:x:44:web\ndup:x:44:web\nstaff:x:50:odd\nall:x:4294967295:web\n";
 
     #[test]
     fn accounts_are_found_as_container_runtimes_find_them() {
@@ -134,6 +149,13 @@ mod tests {
             ("nobody", "user \"nobody\" is not in /etc/passwd"),
             ("web:wheel", "group \"wheel\" is not in /etc/group"),
             ("-1", "user \"-1\" is not in /etc/passwd"),
+            ("4294967295", "user 4294967295 is not an ID: to Linux it means no change"),
+            ("4294967295:web", "user 4294967295 is not an ID: to Linux it means no change"),
+            ("web:4294967295", "group 4294967295 is not an ID: to Linux it means no change"),
+            ("web:all", "group \"all\" is not in /etc/group"),
+            ("4294967296", "user \"4294967296\" is not in /etc/passwd"),
+            ("all", "user \"all\": its entry in /etc/passwd has no valid numbers"),
+            ("any", "user \"any\": its entry in /etc/passwd has no valid numbers"),
             ("bad", "user \"bad\": its entry in /etc/passwd has no valid numbers"),
         ];
         for (spec, message) in table {

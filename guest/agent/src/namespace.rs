@@ -161,7 +161,7 @@ fn become_program(launch: &Launch<'_>, standard: &Standard, script: &str) -> Not
 fn find_account(user: Option<&str>) -> std::result::Result<Account, NotStarted> {
     let read = |path| std::fs::read(path).unwrap_or_default();
     account::resolve(user.unwrap_or("0"), &read("/etc/passwd"), &read("/etc/group"))
-        .map_err(|what| NotStarted::new(what, 0))
+        .map_err(|what| NotStarted::new(what, libc::EINVAL))
 }
 
 fn attach(standard: &Standard) -> rustix::io::Result<()> {

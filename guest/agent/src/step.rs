@@ -96,6 +96,8 @@ impl Pump {
 
     fn run(mut self, connection: &mut Connection) -> Result<()> {
         loop {
+            // Before poll(2), which does not know what has arrived with an earlier message.
+            self.input.forward(connection)?;
             let ready = self.wait(connection)?;
             // Asked before the pipes are read: what a step wrote, it wrote before it was gone.
             let gone = ready.gone;
@@ -109,7 +111,9 @@ impl Pump {
             if ready.unread {
                 self.input.pipe = None;
             }
-            self.input.forward(connection, ready.host)?;
+            if ready.host {
+                self.input.receive(connection)?;
+            }
         }
     }
 
@@ -202,10 +206,16 @@ impl Input {
         self.pipe.is_some() && !self.ended && !self.has_pending()
     }
 
-    fn forward(&mut self, connection: &mut Connection, host_is_ready: bool) -> Result<()> {
-        if self.wants_more() && host_is_ready && connection.read_some()? == 0 {
+    /// Reads what the host sent, for [`forward`](Self::forward) to find.
+    fn receive(&mut self, connection: &mut Connection) -> Result<()> {
+        if self.wants_more() && connection.read_some()? == 0 {
             self.ended = true;
         }
+        Ok(())
+    }
+
+    /// Writes all that has arrived, or as much as the pipe takes.
+    fn forward(&mut self, connection: &mut Connection) -> Result<()> {
         while self.pipe.is_some() {
             if self.has_pending() {
                 if !self.write()? {

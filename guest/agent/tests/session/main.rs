@@ -342,9 +342,10 @@ fn users_groups_directories_and_environment_are_as_asked() {
     assert_done(&transcript);
     assert_eq!(transcript.text().0, "33\n33 4\n/var/www b\n/data/kept\nrefused\n");
 
-    for (user, directory, what) in [
-        ("nobody", "/", "user \"nobody\" is not in /etc/passwd"),
-        ("web", "/nowhere", "working directory /nowhere"),
+    for (user, directory, what, errno) in [
+        ("nobody", "/", "user \"nobody\" is not in /etc/passwd", libc::EINVAL),
+        ("4294967295", "/", "user 4294967295 is not an ID: to Linux it means no change", libc::EINVAL),
+        ("web", "/nowhere", "working directory /nowhere", libc::ENOENT),
     ] {
         let step = kiln_protocol::Step {
             user: Some(user.into()),
@@ -352,10 +353,10 @@ fn users_groups_directories_and_environment_are_as_asked() {
             ..step.clone()
         };
         let transcript = world.run(&job(vec![step]));
-        let Ending::NotStarted { what: told, .. } = &transcript.reports[0].ending else {
+        let Ending::NotStarted { what: told, errno: told_errno } = &transcript.reports[0].ending else {
             panic!("{transcript:?}")
         };
-        assert_eq!(told, what);
+        assert_eq!((told.as_str(), *told_errno), (what, errno));
     }
 }
 
@@ -381,6 +382,23 @@ fn input_goes_through_however_it_is_cut() {
     output.extend(&transcript.stdout);
     assert!(output == input);
     assert_eq!(transcript.reports[0].ending, Ending::Exited(0));
+}
+
+#[test]
+fn input_that_comes_with_the_job_is_not_waited_for() {
+    if !is_privileged() {
+        return;
+    }
+    let mut step = command(&["cat"]);
+    step.stdin = true;
+    let input = [FromHost::Stdin(b"one ".into()), FromHost::Stdin(b"two".into()), FromHost::StdinEnd];
+    let world = world_with_base(64);
+    let running = world.start_with(&job(vec![step]), &input);
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(running.finish()).ok());
+    let transcript = is_done.recv_timeout(std::time::Duration::from_secs(20)).expect("the step hangs");
+    assert_done(&transcript);
+    assert_eq!(transcript.text().0, "one two");
 }
 
 fn received_output(running: &mut world::Running) -> Vec<u8> {

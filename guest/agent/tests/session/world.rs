@@ -105,6 +105,11 @@ impl World {
 
     /// Starts the agent on a fresh scratch disk and gives it the job.
     pub fn start(&self, job: &Job) -> Running {
+        self.start_with(job, &[])
+    }
+
+    /// The same, with more messages in one write with the job.
+    pub fn start_with(&self, job: &Job, more: &[FromHost]) -> Running {
         let scratch = self.path("disks/scratch");
         tool("mkfs.ext4", &["-q", "-F", "-m", "0", "-O", "^has_journal", scratch.to_str().unwrap()]);
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -131,7 +136,10 @@ impl World {
             .expect("prlimit and unshare (util-linux) are needed for this test");
         let mut running = Running { child, stream: ours, decoder: Decoder::new() };
         assert!(matches!(running.receive(), Some(FromGuest::Hello { version: kiln_protocol::VERSION, .. })));
-        running.send(&FromHost::Job(job.clone()));
+        let mut frames = Vec::new();
+        encode(&FromHost::Job(job.clone()), &mut frames).unwrap();
+        more.iter().for_each(|message| encode(message, &mut frames).unwrap());
+        running.stream.write_all(&frames).unwrap();
         running
     }
 
