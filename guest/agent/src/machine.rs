@@ -1,7 +1,7 @@
 //! The virtual machine around the job: what a kernel leaves to its first process.
 
 use crate::{
-    failure::{Result, Trying},
+    failure::{Failure, Result, Trying},
     sys,
 };
 use kiln_protocol::{AGENT_PORT, HOST_CID, Job};
@@ -42,7 +42,27 @@ pub fn power_off_on_panic() {
 /// # Errors
 /// When there is no vsock device or nobody listens.
 pub fn connect() -> Result<OwnedFd> {
-    sys::connect_vsock(HOST_CID, AGENT_PORT).trying(|| "connect to the host")
+    sys::connect_vsock(HOST_CID, AGENT_PORT).map_err(|error| {
+        let errno = error.raw_os_error().unwrap_or(0);
+        let hint =
+            missing_driver(errno).map_or(String::new(), |hint| format!(" ({hint}; see docs/kernel.md)"));
+        Failure { what: format!("connect to the host{hint}"), errno }
+    })
+}
+
+/// What a kernel that is not ours may lack.
+fn missing_driver(errno: i32) -> Option<&'static str> {
+    match errno {
+        libc::EAFNOSUPPORT => {
+            Some("the kernel has no vsock built in: CONFIG_VSOCKETS, CONFIG_VIRTIO_VSOCKETS")
+        }
+        // With neither the driver nor the device; without /sys nothing tells them apart.
+        libc::ENODEV => Some(
+            "the kernel has no virtio-vsock built in (CONFIG_VIRTIO_VSOCKETS), or does not find the devices \
+            given on its command line (CONFIG_VIRTIO_MMIO, CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES)",
+        ),
+        _ => None,
+    }
 }
 
 /// Mounts what the agent itself needs.
@@ -129,4 +149,23 @@ pub fn power_off() -> ! {
     _ = reboot(RebootCommand::Restart);
     // Only when it is not allowed to.
     sys::exit(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_drivers_is_told_what_it_lacks() {
+        let table = [
+            (libc::EAFNOSUPPORT, Some("CONFIG_VIRTIO_VSOCKETS")),
+            (libc::ENODEV, Some("CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES")),
+            (libc::ECONNRESET, None),
+        ];
+        for (errno, option) in table {
+            let told = missing_driver(errno);
+            assert_eq!(told.is_some(), option.is_some());
+            assert!(told.unwrap_or_default().contains(option.unwrap_or_default()), "{told:?}");
+        }
+    }
 }
