@@ -256,3 +256,22 @@ fn stage(hook: Hook) -> Stage {
 fn seconds(epoch: Timestamp) -> i64 {
     i64::try_from(epoch.unix_seconds()).expect("years have four digits")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_there_in_any_case() {
+        assert_eq!(environment(None), [DEFAULT_PATH]);
+        let given = vec!["A=1".to_owned(), "PATH=/x".to_owned()];
+        assert_eq!(environment(Some(given.clone())), given);
+    }
+
+    #[test]
+    fn a_variable_replaces_its_namesake() {
+        let mut variables = vec!["A=1".to_owned(), "AB=2".to_owned()];
+        set_variable(&mut variables, "A=3".to_owned());
+        assert_eq!(variables, ["AB=2", "A=3"]);
+    }
+}

@@ -197,3 +197,6 @@ impl Incoming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
