@@ -256,6 +256,16 @@ fn a_reader_learns_that_the_machine_was_killed_before_anyone_waits_for_it() {
 }
 
 #[test]
+fn the_guest_does_not_learn_the_date() {
+    let mut machine = launch(spec("clock"));
+    let report = read_all(machine.accept(PORT, after(60)).unwrap());
+    let seconds: Vec<u64> = report.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(seconds.len(), 3, "{report}");
+    assert!(seconds.iter().all(|seconds| *seconds < 3600), "{report}");
+    assert_eq!(machine.wait(after(60)).unwrap(), Exit::PoweredOff);
+}
+
+#[test]
 fn several_connections_do_not_mix() {
     let mut machine = launch(spec("many"));
     let streams: Vec<_> = (0..8).map(|_| machine.accept(PORT, after(60)).unwrap()).collect();

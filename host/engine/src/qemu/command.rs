@@ -10,6 +10,10 @@ use std::os::fd::RawFd;
 const MACHINE: &str =
     "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=on,x-option-roms=off,memory-backend=memory";
 
+/// Where the guest's clock starts, which shows in times of `/sys` and `/dev`: not today, which is the
+/// host's. The kernel waits for a clock that is not there, so it has one.
+const RTC: &str = "base=1970-01-01T00:00:00,clock=vm";
+
 /// What a QEMU that was taken over by its guest cannot do: start programs, change its user.
 pub(super) const SANDBOX: [&str; 2] =
     ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"];
@@ -51,6 +55,8 @@ pub(super) fn arguments(spec: &MachineSpec, inherited: &Inherited) -> Vec<OsStri
         "none",
         "-machine",
         MACHINE,
+        "-rtc",
+        RTC,
         "-accel",
         "tcg",
         "-cpu",
@@ -125,6 +131,7 @@ mod tests {
     fn a_machine_is_all_on_the_command_line() {
         let words = words(1);
         for part in [
+            "-rtc base=1970-01-01T00:00:00,clock=vm",
             "-kernel /boot/a,b -initrd /proc/self/fd/5",
             "size=512M,share=on",
             "tsc_early_khz=2000000 nolapic_timer quiet debug=1",

@@ -67,8 +67,19 @@ fn run(test: &str) -> io::Result<()> {
         "many" => many(),
         "gone" => gone(),
         "noise" => noise(),
+        "clock" => clock(),
         other => Err(io::Error::other(format!("no such test: {other}"))),
     }
+}
+
+/// Reports the times of what the kernel made at boot, in seconds since the epoch.
+fn clock() -> io::Result<()> {
+    let mut host = dial(PORT)?;
+    let seconds = |time: std::time::SystemTime| time.duration_since(std::time::UNIX_EPOCH).map_or(u64::MAX, |age| age.as_secs());
+    for path in ["/sys", "/dev/null"] {
+        writeln!(host, "{}", seconds(fs::metadata(path)?.modified()?))?;
+    }
+    writeln!(host, "{}", seconds(std::time::SystemTime::now()))
 }
 
 /// Reports what it finds on every disk, then writes to the scratch disk.
