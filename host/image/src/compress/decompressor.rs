@@ -184,39 +184,52 @@ impl<R: Read> Read for Source<R> {
 /// The members of a gzip file, one after the other.
 ///
 /// flate2's own `MultiGzDecoder` refuses the zeros that tools which write whole blocks put behind
-/// the last member, and gzip itself takes.
+/// the last member, and gzip itself takes; and to it a few bytes of garbage are a member cut short.
 struct Members<B: BufRead> {
     /// Always there, but while one member's input is handed to the next.
-    member: Option<GzDecoder<B>>,
+    member: Option<GzDecoder<Member<B>>>,
     ended: bool,
 }
 
+/// A member's first bytes, where they were looked at, then the rest.
+type Member<B> = Chain<Cursor<Vec<u8>>, B>;
+
 impl<B: BufRead> Members<B> {
     fn new(input: B) -> Self {
-        Self { member: Some(GzDecoder::new(input)), ended: false }
+        Self { member: Some(member(Vec::new(), input)), ended: false }
     }
 
     fn get_ref(&self) -> &B {
-        self.member.as_ref().expect("there between calls").get_ref()
+        self.member.as_ref().expect("there between calls").get_ref().get_ref().1
     }
 
-    fn member(&mut self) -> &mut GzDecoder<B> {
+    fn member(&mut self) -> &mut GzDecoder<Member<B>> {
         self.member.as_mut().expect("there between calls")
     }
 
     /// Begins the next member, if there is one.
     fn advance(&mut self) -> io::Result<()> {
+        let mut head = Vec::with_capacity(GZIP_MAGIC.len());
         let input = self.member().get_mut();
-        match input.fill_buf()?.first() {
-            None => self.ended = true,
-            Some(0) => {
-                skip_zeros(input)?;
-                self.ended = true;
-            }
-            Some(_) => self.member = self.member.take().map(|done| GzDecoder::new(done.into_inner())),
+        input.take(GZIP_MAGIC.len() as u64).read_to_end(&mut head)?;
+        if head.iter().all(|&byte| byte == 0) {
+            skip_zeros(input)?;
+            self.ended = true;
+        } else if GZIP_MAGIC.starts_with(&head) {
+            self.member = self.member.take().map(|done| member(head, done.into_inner().into_inner().1));
+        } else {
+            return Err(garbage());
         }
         Ok(())
     }
+}
+
+fn member<B: BufRead>(head: Vec<u8>, rest: B) -> GzDecoder<Member<B>> {
+    GzDecoder::new(Cursor::new(head).chain(rest))
+}
+
+fn garbage() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "other bytes follow the last member")
 }
 
 impl<B: BufRead> Read for Members<B> {
@@ -237,7 +250,7 @@ fn skip_zeros(input: &mut impl BufRead) -> io::Result<()> {
         let bytes = input.fill_buf()?;
         let count = bytes.len();
         if bytes.iter().any(|&byte| byte != 0) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "other bytes follow the last member"));
+            return Err(garbage());
         }
         if count == 0 {
             return Ok(());
@@ -345,9 +358,30 @@ mod tests {
         let expected = read(&padded).unwrap();
         padded.extend([0; 100_000]);
         assert_eq!(read(&padded).unwrap(), expected);
-        for garbage in [&b"\0\0x"[..], b"x", b"\x1f\x8b\x07aaaaaaaaaaaaaaaaaaaaa"] {
-            let error = read(&[&sample(Compression::GZIP), garbage].concat()).unwrap_err();
-            assert!(error.is_corrupt() || error.is_truncated(), "{error:?}");
+        let whole = sample(Compression::GZIP);
+        for garbage in [
+            &b"\0\0x"[..],
+            b"\0\0\0x",
+            b"x",
+            b"no member",
+            b"\x1f",
+            b"\x1f\0",
+            b"\x1f\x8b\x07aaaaaaaaaaaaaaaaaaaaa",
+        ] {
+            let input = [&whole, garbage].concat();
+            let error = read(&input).unwrap_err();
+            if garbage == b"\x1f" {
+                assert!(error.is_truncated(), "{error:?}");
+                continue;
+            }
+            assert!(error.is_corrupt(), "{garbage:?}: {error:?}");
+            let before = input.len();
+            assert_eq!(
+                error.to_string(),
+                format!("the input, a gzip stream, is corrupt: before byte {before}")
+            );
+            let cause = std::error::Error::source(&error).unwrap();
+            assert_eq!(cause.to_string(), "other bytes follow the last member");
         }
     }
 

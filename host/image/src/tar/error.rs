@@ -18,8 +18,8 @@ pub(crate) struct ReadError {
 pub(crate) enum Problem {
     #[error("the archive ends in the middle of {0}")]
     Truncated(&'static str),
-    #[error("the archive is empty, without even an end marker")]
-    Empty,
+    #[error("not a tar archive: {0}")]
+    NotTar(&'static str),
     #[error("the header's checksum is {stored}, but its bytes add up to {computed}")]
     Checksum { stored: i64, computed: u32 },
     #[error("a lone block of zeroes between entries")]
@@ -54,7 +54,7 @@ pub(crate) enum Problem {
 
 impl ReadError {
     pub(crate) fn is_truncated(&self) -> bool {
-        matches!(self.problem, Problem::Truncated(_) | Problem::Empty)
+        matches!(self.problem, Problem::Truncated(_))
     }
 
     pub(crate) fn is_unsupported(&self) -> bool {
@@ -75,6 +75,7 @@ impl From<ReadError> for crate::Error {
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {
+            None if matches!(self.problem, Problem::NotTar(_)) => self.problem.fmt(f),
             Some(path) => write!(f, "tar entry {} at byte {}: {}", Quoted(path), self.offset, self.problem),
             None => write!(f, "tar archive at byte {}: {}", self.offset, self.problem),
         }

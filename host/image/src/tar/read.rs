@@ -145,7 +145,8 @@ impl<R: Read> Reader<R> {
     /// The next entry, or `None` at the end. After an error there is nothing more.
     ///
     /// # Errors
-    /// When the archive is malformed, cut short or cannot be read. A `..` in a path, or a type of
+    /// When the archive is malformed, cut short or cannot be read; what does not begin as an archive
+    /// is malformed, however short it is. A `..` in a path, or a type of
     /// entry that no file system knows, is an error; nothing is left out silently.
     pub fn next_entry(&mut self) -> Result<Option<ArchiveEntry>, Error> {
         if self.state != State::Entries {
@@ -200,11 +201,16 @@ impl<R: Read> Reader<R> {
             let Some(block) = self.read_header_block(extensions.present)? else {
                 return Ok(None);
             };
-            let header = Header::new(block)?;
+            let header = Header::new(block).map_err(|problem| self.no_header(problem))?;
             if !self.extend(&header, &mut extensions)? {
                 return self.finish_entry(&header, extensions).map(Some);
             }
         }
+    }
+
+    /// What is wrong with a block that is no header: at the start, that this is something else.
+    fn no_header(&self, problem: Problem) -> Problem {
+        if self.header_offset == 0 { Problem::NotTar("it does not begin with a header") } else { problem }
     }
 
     /// Goes to the next header.
@@ -230,7 +236,7 @@ impl<R: Read> Reader<R> {
         match self.read_block("a header")? {
             Some(block) if block != [0; BLOCK_SIZE] => Ok(Some(block)),
             _ if entry_begun => Err(Problem::Truncated("an entry").into()),
-            None if self.position == 0 => Err(Problem::Empty.into()),
+            None if self.position == 0 => Err(Problem::NotTar("it is empty").into()),
             None => {
                 self.state = State::End { marked: false };
                 Ok(None)
@@ -259,6 +265,9 @@ impl<R: Read> Reader<R> {
         while filled < BLOCK_SIZE {
             match self.source.read(&mut block[filled..]) {
                 Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) if self.position == 0 => {
+                    return Err(Problem::NotTar("it is shorter than a header").into());
+                }
                 Ok(0) => return Err(Problem::Truncated(what).into()),
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -242,7 +242,7 @@ fn an_archive_cut_anywhere_but_between_entries_is_truncated() {
     let archive = [pax.clone(), file.clone(), raw(typeflag::FIFO, b"fifo", b""), vec![0; 1024]].concat();
     let first_end = pax.len() + file.len();
     let whole_at = [first_end, first_end + 512, first_end + 1024, first_end + 1536];
-    for length in 0..archive.len() {
+    for length in BLOCK_SIZE..archive.len() {
         let cut = &archive[..length];
         let streamed = read_all(cut);
         let seekable: Result<Vec<_>, _> = Reader::seekable(Cursor::new(cut)).unwrap().entries().collect();
@@ -255,11 +255,31 @@ fn an_archive_cut_anywhere_but_between_entries_is_truncated() {
 }
 
 #[test]
+fn what_does_not_begin_as_an_archive_is_corrupt() {
+    let archive = raw(typeflag::FILE, b"file", b"");
+    let mut flipped = archive.clone();
+    flipped[0] ^= 1;
+    for (bytes, why) in [
+        (&b""[..], "it is empty"),
+        (b"plain text\n", "it is shorter than a header"),
+        (&[0; BLOCK_SIZE - 1], "it is shorter than a header"),
+        (&archive[..BLOCK_SIZE - 1], "it is shorter than a header"),
+        (&[b'x'; 5000], "it does not begin with a header"),
+        (&flipped, "it does not begin with a header"),
+    ] {
+        let seekable = Reader::seekable(Cursor::new(bytes)).unwrap().next_entry().unwrap_err();
+        for error in [read_all(bytes).unwrap_err(), seekable] {
+            assert_eq!(error.to_string(), format!("not a tar archive: {why}"));
+            assert!(error.is_corrupt() && !error.is_truncated());
+        }
+    }
+    assert!(read_all(&[0; 2 * BLOCK_SIZE]).unwrap().is_empty());
+}
+
+#[test]
 fn truncation_says_where_and_in_what() {
     let archive = raw(typeflag::FILE, b"file", &[b'd'; 600]);
     let message = |length: usize| read_all(&archive[..length]).unwrap_err().to_string();
-    assert_eq!(message(0), "tar archive at byte 0: the archive is empty, without even an end marker");
-    assert_eq!(message(100), "tar archive at byte 0: the archive ends in the middle of a header");
     assert_eq!(
         message(600),
         r#"tar entry "file" at byte 0: the archive ends in the middle of a file's data"#
