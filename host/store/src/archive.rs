@@ -23,6 +23,8 @@ use std::sync::Arc;
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     image_id: Digest,
+    /// Bytes of its layers, lowest first: a layer of another length was damaged since.
+    layer_lengths: Vec<u64>,
 }
 
 impl Store {
@@ -46,32 +48,29 @@ impl Store {
             return Ok(known);
         }
         let Some(identity) = identity else {
-            return self.import_stream(file, path, choice, expected);
+            return self.import_stream(file, choice, expected);
         };
-        let image = std::thread::scope(|scope| {
-            self.import_stream(ReadAhead::new(scope, &file), path, choice, expected)
-        })?;
+        let image =
+            std::thread::scope(|scope| self.import_stream(ReadAhead::new(scope, &file), choice, expected))?;
         if identity.is_settled() && Identity::of(&file, path)?.as_ref() == Some(&identity) {
-            self.note(&identity, choice, image.image_id)?;
+            self.note(&identity, choice, &image)?;
         }
         Ok(image)
     }
 
-    /// The same of a stream, which is read wholly. `name` is for messages.
+    /// The same of a stream, which is read wholly.
     ///
     /// # Errors
     /// As [`import_docker_archive`](Self::import_docker_archive).
     pub fn import_stream(
         &self,
         stream: impl Read,
-        name: &Path,
         choice: &Choice,
         expected: Option<&Digest>,
     ) -> Result<StoredImage, Error> {
         let mut incoming = Incoming { store: self, layers: HashMap::new() };
         let read = docker_archive::read(stream, choice, expected, &mut incoming);
-        let unusable = |source| Kind::Archive { path: name.to_path_buf(), source };
-        let archive = read.map_err(|error| Error::writing(&self.tmp(), error, unusable))?;
+        let archive = read.map_err(|error| Error::writing(&self.tmp(), error, Kind::Archive))?;
         incoming.keep(archive)
     }
 
@@ -85,18 +84,21 @@ impl Store {
         let Some(mut file) = held::hold(&path)? else { return Ok(None) };
         let mut json = Vec::new();
         file.read_to_end(&mut json).map_err(|e| Error::io("read", &path, e))?;
-        match serde_json::from_slice::<Note>(&json) {
-            Ok(note) => self.image(&note.image_id),
-            // Of another version of kiln.
-            Err(_) => Ok(None),
-        }
+        // Of another version of kiln.
+        let Ok(note) = serde_json::from_slice::<Note>(&json) else { return Ok(None) };
+        Ok(self.image(&note.image_id)?.filter(|image| lengths(image) == note.layer_lengths))
     }
 
-    fn note(&self, identity: &Identity, choice: &Choice, image_id: Digest) -> Result<(), Error> {
-        let json = serde_json::to_vec(&Note { image_id }).expect("text only");
+    fn note(&self, identity: &Identity, choice: &Choice, image: &StoredImage) -> Result<(), Error> {
+        let note = Note { image_id: image.image_id, layer_lengths: lengths(image) };
+        let json = serde_json::to_vec(&note).expect("text and numbers only");
         pending::write_file(&self.tmp(), &self.archive_path(&identity.key(choice)), &json)?;
         Ok(())
     }
+}
+
+fn lengths(image: &StoredImage) -> Vec<u64> {
+    image.layers.iter().map(|layer| layer.length).collect()
 }
 
 /// The layers of an archive, until it is known which are the image's and that they are right.
@@ -121,7 +123,8 @@ impl LayerSink for Incoming<'_> {
 
     fn end(&mut self, writer: LayerWriter, layer: LayerRef) -> io::Result<()> {
         let known = self.store.layer(&layer.diff_id).map_err(io::Error::other)?;
-        let arrived = known.map_or(Arrived::New(writer.0), Arrived::Known);
+        let whole = known.filter(|known| known.length == layer.size);
+        let arrived = whole.map_or(Arrived::New(writer.0), Arrived::Known);
         self.layers.entry(layer.diff_id).or_insert(arrived);
         Ok(())
     }
@@ -142,9 +145,23 @@ impl Write for LayerWriter {
 impl Incoming<'_> {
     /// Gives the layers of the verified image their names, and drops all others.
     fn keep(mut self, archive: Archive) -> Result<StoredImage, Error> {
+        for layer in &archive.layers {
+            self.arrived(layer)?.check_tar()?;
+        }
         let layers: Vec<Layer> =
             archive.layers.iter().map(|layer| self.keep_layer(layer)).collect::<Result<_, _>>()?;
         self.store.keep_image(archive.config, archive.config_json, layers)
+    }
+
+    /// A layer as it is now, under its name or not.
+    fn arrived(&self, layer: &LayerRef) -> Result<Layer, Error> {
+        match self.layers.get(&layer.diff_id).expect("the archive's layers all came") {
+            Arrived::Known(known) => Ok(known.clone()),
+            Arrived::New(pending) => {
+                let file = Arc::new(pending.file(&self.store.tmp())?);
+                Ok(Layer { diff_id: layer.diff_id, file, length: layer.size })
+            }
+        }
     }
 
     fn keep_layer(&mut self, layer: &LayerRef) -> Result<Layer, Error> {

@@ -1,5 +1,7 @@
 //! Base images as disks.
 
+mod superblock;
+
 use crate::error::Kind;
 use crate::held::{self, Layer};
 use crate::pending::Pending;
@@ -7,18 +9,13 @@ use crate::segment::{self, Segment};
 use crate::{Error, Store, StoredImage};
 use kiln_disk::erofs;
 use kiln_image::digest::Digest;
-use kiln_image::tar;
 use kiln_image::tree::Tree;
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::BufWriter;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Goes up whenever the same layers would merge to another tree.
 const MERGE_VERSION: u32 = 1;
-
-/// Bytes of a layer read at once, when only its headers are wanted.
-const HEADER_BUFFER_SIZE: usize = 4096;
 
 /// An image's merged layers as a read-only EROFS disk, in use: nothing removes its parts.
 #[derive(Debug, Clone)]
@@ -30,18 +27,17 @@ pub struct Base {
 }
 
 impl Store {
-    /// The disk of an image. Its index is made on the first call.
+    /// The disk of an image. Its index is made on the first call, and anew when it was damaged in a
+    /// way that shows without reading all of it.
     ///
     /// # Errors
     /// When the layers cannot be read or merged, or the index not be written.
     pub fn base(&self, image: &StoredImage) -> Result<Base, Error> {
         let path = self.base_path(&key(&image.layers));
-        let file = match held::hold(&path)? {
-            Some(file) => file,
-            None => self.make_index(&image.layers, &path)?,
+        let index = match find_index(&image.layers, &path)? {
+            Some(index) => index,
+            None => index(self.make_index(&image.layers, &path)?, &path)?,
         };
-        let length = held::length(&file, &path)?;
-        let index = Segment { file: Arc::new(file), offset: 0, length };
         Ok(Base { index, layers: image.layers.clone() })
     }
 
@@ -54,6 +50,20 @@ impl Store {
         written.map_err(|e| Error::writing(path, e, |source| Kind::Layout { source }))?;
         pending.publish(path)
     }
+}
+
+/// An index that fits these layers.
+fn find_index(layers: &[Layer], path: &Path) -> Result<Option<Segment>, Error> {
+    let Some(file) = held::hold(path)? else { return Ok(None) };
+    let found = index(file, path)?;
+    let behind: u64 = layers.iter().map(|layer| layer.segment().padded_length()).sum();
+    let is_whole =
+        superblock::is_of_disk(&found.file, found.length + behind).map_err(|e| Error::io("read", path, e))?;
+    Ok(is_whole.then_some(found))
+}
+
+fn index(file: File, path: &Path) -> Result<Segment, Error> {
+    Segment::whole(file).map_err(|e| Error::io("examine", path, e))
 }
 
 impl Base {
@@ -84,8 +94,7 @@ fn key(layers: &[Layer]) -> Digest {
 fn merge(layers: &[Layer]) -> Result<Tree, Error> {
     let mut tree = Tree::new();
     for (number, layer) in layers.iter().enumerate() {
-        let headers = BufReader::with_capacity(HEADER_BUFFER_SIZE, layer.reader());
-        let mut reader = tar::Reader::seekable(headers).map_err(|source| layer.error(source))?;
+        let mut reader = layer.headers().map_err(|source| layer.error(source))?;
         let source = u32::try_from(number).expect("fewer than 2^32 layers");
         tree.apply_layer(source, reader.entries()).map_err(|source| layer.error(source))?;
     }
@@ -98,6 +107,7 @@ mod tests {
     use super::*;
     use crate::sample::Sample;
     use kiln_image::reference::Choice;
+    use std::fs;
 
     fn image(sample: &Sample) -> StoredImage {
         sample.store().import_docker_archive(&sample.archive(), &Choice::Only, None).unwrap()
@@ -133,14 +143,25 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_is_no_tar_is_named() {
-        let sample = Sample::new(&[]);
-        let layer = vec![b'?'; 2048];
-        let diff_id = Digest::of(&layer);
-        sample.write_archive(&[layer], &[diff_id]);
-        let error = sample.store().base(&image(&sample)).unwrap_err();
-        assert_eq!(error.to_string(), format!("cannot lay layer {diff_id} over those below"));
-        assert!(error.image_error().unwrap().is_corrupt(), "{:?}", error.image_error());
-        assert_eq!(sample.store().du().unwrap()[3].count, 0);
+    fn a_damaged_index_is_made_anew() {
+        let sample = Sample::new(&[&[("a", "b")]]);
+        let store = sample.store();
+        let image = image(&sample);
+        let path = store.base_path(&key(&image.layers));
+        drop(store.base(&image).unwrap());
+        let whole = fs::read(&path).unwrap();
+        let flipped = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        let longer = [&whole[..], &[0; 512]].concat();
+        let cut = |length: usize| whole[..length].to_vec();
+        let damaged = [cut(0), cut(1100), cut(whole.len() - 512), cut(whole.len() - 1), longer];
+        for bytes in damaged.into_iter().chain([1024, 1028, 1024 + 0x0e, 1024 + 0x24].map(flipped)) {
+            fs::write(&path, &bytes).unwrap();
+            assert_eq!(store.base(&image).unwrap().index.length, whole.len() as u64);
+            assert_eq!(fs::read(&path).unwrap(), whole);
+        }
     }
 }

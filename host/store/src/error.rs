@@ -24,8 +24,13 @@ pub(crate) enum Kind {
         .path.display()
     )]
     NotOurs { path: PathBuf, why: &'static str },
+    /// Who asked for an archive says which.
+    #[error(transparent)]
+    Archive(kiln_image::Error),
     #[error("cannot use the image in {}", .path.display())]
-    Archive { path: PathBuf, source: kiln_image::Error },
+    Image { path: PathBuf, source: kiln_image::Error },
+    #[error("cannot read layer {diff_id}")]
+    LayerTar { diff_id: Digest, source: kiln_image::Error },
     #[error("cannot lay layer {diff_id} over those below")]
     Layer { diff_id: Digest, source: kiln_image::Error },
     #[error("cannot lay out a disk over the layers")]
@@ -41,7 +46,10 @@ impl Error {
     /// What is wrong with the image, when it is the image.
     pub fn image_error(&self) -> Option<&kiln_image::Error> {
         match &*self.0 {
-            Kind::Archive { source, .. } | Kind::Layer { source, .. } => Some(source),
+            Kind::Archive(source)
+            | Kind::Image { source, .. }
+            | Kind::LayerTar { source, .. }
+            | Kind::Layer { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -3,12 +3,16 @@
 use crate::error::Kind;
 use crate::{Error, Segment, SegmentReader, Store};
 use kiln_image::digest::Digest;
+use kiln_image::tar;
 use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW};
 use std::fs::File;
-use std::io;
+use std::io::{self, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Bytes of a layer read at once, when only its headers are wanted.
+const HEADER_BUFFER_SIZE: usize = 4096;
 
 /// A layer in use: nothing removes it until the last clone is gone.
 #[derive(Debug, Clone)]
@@ -55,6 +59,17 @@ impl Layer {
     /// The layer as a part of a disk.
     pub fn segment(&self) -> Segment {
         Segment { file: Arc::clone(&self.file), offset: 0, length: self.length }
+    }
+
+    /// That it is a tar from its first header to its last: what is under its digest can still be none.
+    pub(crate) fn check_tar(&self) -> Result<(), Error> {
+        let check = || self.headers()?.entries().try_for_each(|entry| entry.map(drop));
+        check().map_err(|source| Kind::LayerTar { diff_id: self.diff_id, source }.into())
+    }
+
+    /// Reads the tar, seeking over the files' data.
+    pub(crate) fn headers(&self) -> Result<tar::Reader<BufReader<SegmentReader>>, kiln_image::Error> {
+        tar::Reader::seekable(BufReader::with_capacity(HEADER_BUFFER_SIZE, self.reader()))
     }
 
     pub(crate) fn error(&self, source: kiln_image::Error) -> Error {

@@ -48,7 +48,7 @@ impl Store {
     ) -> Result<StoredImage, Error> {
         let image_id = Digest::of(&config_json);
         let path = self.image_path(&image_id);
-        if !path.exists() {
+        if std::fs::read(&path).ok().as_ref() != Some(&config_json) {
             pending::write_file(&self.tmp(), &path, &config_json)?;
         }
         Ok(StoredImage { image_id, config, config_json, layers })
@@ -57,5 +57,5 @@ impl Store {
 
 fn parse(config_json: &[u8], path: &Path) -> Result<ImageConfig, Error> {
     let parsed = ImageConfig::parse(config_json);
-    Ok(parsed.map_err(|source| Kind::Archive { path: path.to_path_buf(), source })?)
+    Ok(parsed.map_err(|source| Kind::Image { path: path.to_path_buf(), source })?)
 }

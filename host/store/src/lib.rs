@@ -25,6 +25,11 @@
 //! written when the file had already been left alone for a while, because a change within the
 //! clock's grain of the last one would not show.
 //!
+//! # Damage
+//! What a disk error or a hand did to a file shows when it is opened, as far as that is cheap: a layer
+//! has the length noted of it, an index begins with its superblock and has the length that says, a
+//! configuration its digest. What is damaged is as good as not there, and is made again over it.
+//!
 //! # Last use
 //! A file's modification time: contents that are named by digest need none of their own.
 

@@ -64,7 +64,12 @@ impl Pending {
         if self.name.is_some() || !self.link(to)? {
             self.rename(to)?;
         }
-        self.file.try_clone().map_err(|e| Error::io("open", to, e))
+        self.file(to)
+    }
+
+    /// The file, still locked. `path` is for messages.
+    pub(crate) fn file(&self, path: &Path) -> Result<File, Error> {
+        self.file.try_clone().map_err(|e| Error::io("open", path, e))
     }
 
     /// Gives a nameless file a name; false when something has it.
@@ -119,8 +124,7 @@ pub(crate) fn temporary_file(tmp: &Path) -> Result<File, Error> {
         return Ok(file);
     }
     // Dropping it takes its name away.
-    let pending = Pending::create_named(tmp)?;
-    pending.file.try_clone().map_err(|e| Error::io("open", tmp, e))
+    Pending::create_named(tmp)?.file(tmp)
 }
 
 /// Where linkat(2) finds a file without a name.

@@ -82,6 +82,91 @@ fn a_known_archive_whose_layers_are_gone_is_read_again() {
 }
 
 #[test]
+fn a_damaged_layer_is_read_again() {
+    let sample = two_layers();
+    settle();
+    let image = import(&sample).unwrap();
+    let (store, layer) = (sample.store(), &image.layers[0]);
+    let path = store.layer_path(&layer.diff_id);
+    let whole = fs::read(&path).unwrap();
+    for bytes in [&whole[..0], &whole[..whole.len() - 1], &[&whole[..], b"x"].concat()] {
+        fs::write(&path, bytes).unwrap();
+        assert!(!is_known(&sample));
+        assert_eq!(import(&sample).unwrap().layers[0].length, whole.len() as u64);
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        assert!(is_known(&sample));
+    }
+}
+
+#[test]
+fn a_damaged_configuration_is_written_again() {
+    let sample = two_layers();
+    settle();
+    let image_id = import(&sample).unwrap().image_id;
+    fs::write(sample.store().image_path(&image_id), "{").unwrap();
+    assert!(!is_known(&sample));
+    import(&sample).unwrap();
+    assert!(is_known(&sample));
+}
+
+#[test]
+fn a_note_without_lengths_is_not_trusted() {
+    let sample = two_layers();
+    settle();
+    let image_id = import(&sample).unwrap().image_id;
+    let identity = Identity::of(&File::open(sample.archive()).unwrap(), &sample.archive()).unwrap().unwrap();
+    let note = serde_json::json!({ "image_id": image_id });
+    fs::write(sample.store().archive_path(&identity.key(&ONLY)), note.to_string()).unwrap();
+    assert!(!is_known(&sample));
+    import(&sample).unwrap();
+    assert!(is_known(&sample));
+}
+
+#[test]
+fn a_layer_that_is_no_whole_tar_leaves_nothing() {
+    let sample = Sample::new(&[&[("file", "contents")]]);
+    let good = fs::read(sample.store().layer_path(&import(&sample).unwrap().layers[0].diff_id)).unwrap();
+    sample.store().prune(Prune::All).unwrap();
+    for (bad, is_truncated, why) in [
+        (vec![b'?'; 2048], false, "not a tar archive: it does not begin with a header"),
+        (b"text".to_vec(), false, "not a tar archive: it is shorter than a header"),
+        (Vec::new(), false, "not a tar archive: it is empty"),
+        (
+            good[..1500].to_vec(),
+            true,
+            "tar entry \"./file\" at byte 512: the archive ends in the middle of the padding after a file",
+        ),
+    ] {
+        let diff_id = Digest::of(&bad);
+        sample.write_archive(&[good.clone(), bad], &[Digest::of(&good), diff_id]);
+        let error = import(&sample).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot read layer {diff_id}"));
+        let cause = error.image_error().unwrap();
+        assert_eq!(cause.to_string(), why);
+        assert_eq!((cause.is_truncated(), cause.is_corrupt()), (is_truncated, !is_truncated));
+        assert_empty(&sample.store());
+    }
+}
+
+#[test]
+fn a_layer_without_files_is_one() {
+    let sample = Sample::new(&[]);
+    let empty = vec![0; 1024];
+    let diff_id = Digest::of(&empty);
+    sample.write_archive(&[empty], &[diff_id]);
+    assert_eq!(import(&sample).unwrap().layers[0].length, 1024);
+}
+
+#[test]
+fn an_archive_that_is_none_is_told_without_its_path() {
+    let sample = Sample::new(&[]);
+    fs::write(sample.archive(), "FROM scratch\n").unwrap();
+    let error = import(&sample).unwrap_err();
+    assert_eq!(error.to_string(), "not a tar archive: it is shorter than a header");
+    assert!(error.image_error().unwrap().is_corrupt());
+}
+
+#[test]
 fn another_image_than_expected_is_refused_even_when_it_is_known() {
     let sample = two_layers();
     settle();
@@ -98,7 +183,7 @@ fn a_wrong_digest_leaves_nothing() {
     sample.write_archive(&[layer], &[Digest::of(b"what it says")]);
     let error = import(&sample).unwrap_err();
     assert!(error.image_error().unwrap().is_digest_mismatch(), "{error}");
-    assert!(error.to_string().ends_with("archive.tar"), "{error}");
+    assert!(error.to_string().starts_with("digest mismatch: layer"), "{error}");
     assert_empty(&sample.store());
 }
 
@@ -156,7 +241,7 @@ const CHILD_STORE: &str = "KILN_TEST_STORE";
 fn child() {
     if let Some(store) = std::env::var_os(CHILD_STORE) {
         let store = Store::open(Path::new(&store)).unwrap();
-        let _ = store.import_stream(io::stdin(), Path::new("-"), &ONLY, None);
+        let _ = store.import_stream(io::stdin(), &ONLY, None);
     }
 }
 
