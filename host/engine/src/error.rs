@@ -45,6 +45,8 @@ pub(crate) enum Kind {
     LongSerial(String),
     #[error("{0} MiB of memory, but a machine needs at least {1}")]
     TooLittleMemory(u32, u32),
+    #[error("{0} MiB of memory, but a machine can have at most {1}")]
+    TooMuchMemory(u32, u32),
     #[error("QEMU opens the initramfs by a name in /proc, which is not mounted here")]
     NoProc,
     #[error("cannot set up {0}")]

@@ -403,10 +403,29 @@ fn a_qemu_that_is_too_old_is_told_by_its_failure() {
 
 #[test]
 fn a_program_that_is_no_qemu_is_told_by_its_end() {
-    for script in ["exit 0", "exit 1"] {
+    for script in ["exit 0", "exit 1", "echo some words", "echo some words; exit 1"] {
         let text = refusal(script).to_string();
         assert!(text.contains("does not tell its version (install it: "), "{text}");
     }
+}
+
+#[test]
+fn a_qemu_that_runs_nothing_is_no_machine_that_switched_itself_off() {
+    let version = "[ \"$*\" = --version ] && echo 'QEMU emulator version 9.2.0'";
+    let text = refusal(&format!("{version}; exit 0")).to_string();
+    assert!(text.starts_with("the machine failed: QEMU ended without running the guest before"), "{text}");
+}
+
+#[test]
+fn memory_that_cannot_be_had_is_the_reason_given() {
+    let error = Qemu::from_environment().launch(MachineSpec { memory_mib: 1 << 20, ..spec("off") });
+    let text = error.err().unwrap().to_string();
+    assert_eq!(text, "1048576 MiB of memory, but a machine can have at most 524288");
+    // As much as the address space of a QEMU under this limit does not hold.
+    let (_directory, qemu) = stand_in("ulimit -v 2000000; exec qemu-system-x86_64 \"$@\"");
+    let mut machine = qemu.launch(MachineSpec { memory_mib: 4096, ..spec("off") }).unwrap();
+    let text = machine.accept(PORT, after(60)).unwrap_err().to_string();
+    assert!(text.contains("as the host does not give it the machine's memory: "), "{text}");
 }
 
 #[test]

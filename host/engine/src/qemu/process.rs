@@ -164,9 +164,10 @@ impl<'a> Watched<'a> {
             }
         }
         match ended.exit(surroundings.console.panic(), guest_ran()) {
-            // Launched without being asked for its version: it may be too old, or no QEMU at all.
-            Exit::Failed(end) if !guest_ran() => {
-                super::probe::probe(&program.path).map_or_else(Exit::Unusable, |_| Exit::Failed(end))
+            // Launched without being asked for its version: it may be too old, or no QEMU at all. What
+            // looks like a console may be its own words.
+            exit @ (Exit::Failed(_) | Exit::PoweredOff) if !(surroundings.guest_ran)() => {
+                super::probe::probe(&program.path).map_or_else(Exit::Unusable, |_| exit)
             }
             exit => exit,
         }
@@ -246,10 +247,17 @@ impl Ended {
 
 fn failure(status: ExitStatus, complaints: &str) -> String {
     let end = match (status.code(), status.signal()) {
+        (Some(0), _) => String::from("QEMU ended without running the guest"),
         (Some(code), _) => format!("QEMU ended with status {code}"),
         (None, Some(9)) => String::from("QEMU was killed by signal 9, as by a host that has no memory left"),
         (None, Some(signal)) => format!("QEMU was killed by signal {signal}"),
         (None, None) => String::from("QEMU ended"),
     };
-    if complaints.is_empty() { end } else { format!("{end}: {complaints}") }
+    match complaints {
+        "" => end,
+        _ if complaints.contains("guest RAM") || complaints.contains("guest memory") => {
+            format!("{end}, as the host does not give it the machine's memory: {complaints}")
+        }
+        _ => format!("{end}: {complaints}"),
+    }
 }
