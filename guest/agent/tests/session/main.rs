@@ -55,7 +55,7 @@ fn a_step_sees_a_system_of_its_own() {
         "echo $$ $(id -u) $(uname -n) $HOME $PWD; ulimit -n; echo error >&2; umask; ls /proc/1/exe >/dev/null
         ls -d /dev/pts/ptmx /dev/mqueue /sys/fs/cgroup/cgroup.procs; stat -c '%F %a %n' /dev/null /dev/loop0 /dev/shm
         echo text >/dev/full && exit 1; head -c 3 /dev/zero | wc -c; readlink() { stat -c %N $1; }; readlink /dev/stdin
-        stat -c %a $0; ls /kiln && exit 2; unshare --user --map-root-user true; read line || echo no input; exit 0",
+        stat -c %a $0; ls /kiln && exit 2; read line || echo no input; exit 0",
     );
     assert_done(&transcript);
     let (stdout, stderr) = transcript.text();
@@ -68,6 +68,20 @@ fn a_step_sees_a_system_of_its_own() {
     assert!(stderr.starts_with("error\n"), "{stderr}");
     assert_eq!(transcript.layer, []);
     assert!(transcript.ended);
+}
+
+/// A root made by chroot(2) would forbid it.
+#[test]
+fn a_step_can_make_user_namespaces() {
+    if !is_privileged() {
+        return;
+    }
+    let unshare = ["--user", "--map-root-user", "true"];
+    if !std::process::Command::new("unshare").args(unshare).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no user namespaces here, as in a chroot or where they are switched off");
+        return;
+    }
+    assert_done(&run_script(&format!("unshare {}", unshare.join(" "))));
 }
 
 #[test]
