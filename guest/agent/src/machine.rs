@@ -50,16 +50,14 @@ pub fn connect() -> Result<OwnedFd> {
     })
 }
 
-/// What a kernel that is not ours may lack.
+/// What a kernel that is not ours may lack. Short: the host keeps 240 characters of a console's line.
 fn missing_driver(errno: i32) -> Option<&'static str> {
     match errno {
-        libc::EAFNOSUPPORT => {
-            Some("the kernel has no vsock built in: CONFIG_VSOCKETS, CONFIG_VIRTIO_VSOCKETS")
-        }
+        libc::EAFNOSUPPORT => Some("the kernel has no vsock built in: CONFIG_VIRTIO_VSOCKETS"),
         // With neither the driver nor the device; without /sys nothing tells them apart.
         libc::ENODEV => Some(
-            "the kernel has no virtio-vsock built in (CONFIG_VIRTIO_VSOCKETS), or does not find the devices \
-            given on its command line (CONFIG_VIRTIO_MMIO, CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES)",
+            "the kernel lacks built-in virtio-vsock or virtio-mmio devices: CONFIG_VIRTIO_VSOCKETS, \
+            CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES",
         ),
         _ => None,
     }
