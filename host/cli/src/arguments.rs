@@ -2,7 +2,7 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "comments here are what --help shows, brackets and all")]
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use kiln_build::{OutputSpec, parse_size};
+use kiln_builder::{OutputSpec, parse_size};
 use kiln_engine::Accel;
 use kiln_image::reference::{ArchiveReference, ImageName};
 use std::{num::NonZeroU8, path::PathBuf, time::Duration};

@@ -2,7 +2,7 @@
 
 use crate::{arguments::BuildArguments, exit_code, installation, interruption, machine, progress};
 use anyhow::{Context, Result, bail};
-use kiln_build::{BuildFile, BuildRequest, Destination, OutputSpec};
+use kiln_builder::{BuildFile, BuildRequest, Destination, OutputSpec};
 use kiln_image::{compress::Compression, config::Timestamp, reference::ImageName};
 use std::{
     env,
@@ -37,7 +37,7 @@ pub fn run(arguments: &BuildArguments) -> Result<u8> {
     let interrupt =
         interruption::watch(arguments.machine.timeout, |error| exit_code::of_build(error.class()))?;
     let observer = progress::observer(arguments.progress, arguments.machine.verbose);
-    let built = kiln_build::build(&request, &store, &interrupt, observer.as_ref());
+    let built = kiln_builder::build(&request, &store, &interrupt, observer.as_ref());
     interrupt.finish();
     built?;
     Ok(0)

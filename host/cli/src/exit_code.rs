@@ -1,6 +1,6 @@
 //! Exit codes, listed in the README.
 
-use kiln_build::Class;
+use kiln_builder::Class;
 
 /// Added to a signal's number, as shells do.
 const SIGNAL_BASE: u8 = 128;

@@ -1,7 +1,7 @@
 //! What ends kiln from outside: Ctrl-C and its kin, `--timeout`.
 
 use anyhow::{Context, Result};
-use kiln_build::{Error, Interrupt, Reason};
+use kiln_builder::{Error, Interrupt, Reason};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,

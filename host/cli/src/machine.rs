@@ -2,7 +2,7 @@
 
 use crate::{arguments::MachineArguments, installation};
 use anyhow::{Context, Result};
-use kiln_build::GuestSettings;
+use kiln_builder::GuestSettings;
 use std::{num::NonZeroUsize, thread};
 
 /// Size of the scratch disk unless given; only what is used takes space.

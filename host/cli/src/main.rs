@@ -13,7 +13,7 @@ mod run;
 
 use arguments::{Arguments, Command, Progress};
 use clap::Parser;
-use kiln_build::Class;
+use kiln_builder::Class;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGPIPE;
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => {
             let class =
-                error.downcast_ref::<kiln_build::Error>().map_or(Class::Other, kiln_build::Error::class);
+                error.downcast_ref::<kiln_builder::Error>().map_or(Class::Other, kiln_builder::Error::class);
             let code = code_of(class);
             report(&arguments.command, class, &chain(&error), code);
             code.into()

@@ -2,7 +2,7 @@
 
 use crate::{arguments::RunArguments, build, exit_code, installation, interruption, machine, progress};
 use anyhow::{Context, Result, bail};
-use kiln_build::{BuildFile, ImageSource, RunRequest};
+use kiln_builder::{BuildFile, ImageSource, RunRequest};
 use kiln_image::{config::Timestamp, reference::ArchiveReference};
 use std::{
     env,
@@ -11,7 +11,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Runs the command. The exit code; the command's own, unless it is an error of [`kiln_build`].
+/// Runs the command. The exit code; the command's own, unless it is an error of [`kiln_builder`].
 pub fn run(arguments: &RunArguments) -> Result<u8> {
     let store = installation::store()?;
     let guest = machine::settings(&arguments.machine, None)?;
@@ -27,7 +27,7 @@ pub fn run(arguments: &RunArguments) -> Result<u8> {
     };
     let interrupt = interruption::watch(arguments.machine.timeout, |error| exit_code::of_run(error.class()))?;
     let observer = progress::pass_through(arguments.machine.verbose, interrupt.clone());
-    let ran = kiln_build::run_command(request, &store, &interrupt, observer.as_ref());
+    let ran = kiln_builder::run_command(request, &store, &interrupt, observer.as_ref());
     interrupt.finish();
     ran?;
     Ok(0)

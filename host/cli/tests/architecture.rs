@@ -15,10 +15,10 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("kiln-store", &["kiln-disk", "kiln-image"]),
     ("kiln-engine", &["kiln-devices"]),
     (
-        "kiln-build",
+        "kiln-builder",
         &["kiln-devices", "kiln-disk", "kiln-engine", "kiln-image", "kiln-protocol", "kiln-store"],
     ),
-    ("kiln-cli", &["kiln-build", "kiln-engine", "kiln-image", "kiln-protocol", "kiln-store"]),
+    ("kiln-cli", &["kiln-builder", "kiln-engine", "kiln-image", "kiln-protocol", "kiln-store"]),
     ("kiln-agent", &["kiln-protocol"]),
 ];
 

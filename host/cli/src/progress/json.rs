@@ -1,6 +1,6 @@
 //! One JSON object per line, for programs.
 
-use kiln_build::{Event, Observer, Stream};
+use kiln_builder::{Event, Observer, Stream};
 use serde::Serialize;
 use std::io::{self, Write};
 

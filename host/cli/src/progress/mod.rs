@@ -7,7 +7,7 @@ mod plain;
 mod terminal;
 
 use crate::arguments::Progress;
-use kiln_build::{Interrupt, Observer};
+use kiln_builder::{Interrupt, Observer};
 use std::io::{self, IsTerminal};
 
 /// The observer for `--progress`.

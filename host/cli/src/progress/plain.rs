@@ -1,7 +1,7 @@
 //! Plain lines, for logs.
 
 use super::lines::{Lines, Part};
-use kiln_build::{Event, Interrupt, Observer, Reason, Stream};
+use kiln_builder::{Event, Interrupt, Observer, Reason, Stream};
 use std::{
     io::{self, Write},
     sync::{Mutex, PoisonError},

@@ -2,7 +2,7 @@
 
 use super::lines::Lines;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use kiln_build::{Event, Observer};
+use kiln_builder::{Event, Observer};
 use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
