@@ -5,9 +5,10 @@ use crate::{
     contents::{self, BaseFiles},
     disks,
     error::Kind,
-    guest::{GuestSettings, SCRATCH, Surroundings},
+    guest::{GuestSettings, Surroundings},
     output,
     packing::{GuestLayer, LayerFile, PackedLayer},
+    scratch,
 };
 use kiln_engine::Disk;
 use kiln_image::{
@@ -173,7 +174,7 @@ impl Build<'_> {
             base: disk(disks::BASE),
             tools: disk(disks::TOOLS),
             contents: disk(disks::CONTENTS),
-            scratch: SCRATCH.to_owned(),
+            scratch: scratch::SERIAL.to_owned(),
             steps: self.request.file.scripts.iter().map(step).collect(),
             send_layer: true,
         }

@@ -5,21 +5,18 @@ use crate::{
     error::Kind,
     event::{Event, Observer},
     interrupt::Interrupt,
-    packing::temporary_file,
+    scratch,
     session::{self, LayerReceiver},
 };
-use kiln_devices::{FileStorage, Storage};
-use kiln_disk::ext4;
+use kiln_devices::Storage;
 use kiln_engine::{Accel, Disk, Initramfs, Machine, MachineSpec};
 use kiln_protocol::{AGENT_PORT, Job, StepReport};
 use kiln_store::Store;
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{Read, Write},
     num::{NonZeroU8, NonZeroUsize},
-    os::unix::fs::FileExt,
     path::PathBuf,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -28,22 +25,19 @@ use std::{
 /// may take ten times as long.
 const BOOT_DEADLINE: Duration = Duration::from_secs(120);
 
-/// The scratch disk's serial.
-pub(crate) const SCRATCH: &str = "scratch";
-
-/// Identity of the scratch disk and seed of its directories' hashes: fixed, so that the order of
-/// readdir(3) is, on which sloppy scripts depend.
-const SCRATCH_UUID: [u8; 16] = *b"kiln scratch ext";
+/// Names of the guest files in [`GuestSettings::lib_dir`].
+const KERNEL: &str = "vmlinux";
+const AGENT: &str = "agent";
 
 /// How a VM is run.
 #[derive(Debug, Clone)]
 pub struct GuestSettings {
     /// Which engine.
     pub accel: Accel,
-    /// Guest kernel.
-    pub kernel: PathBuf,
-    /// The agent's program.
-    pub agent: PathBuf,
+    /// Guest kernel, instead of kiln's own.
+    pub kernel: Option<PathBuf>,
+    /// Where kiln's own guest files are: `vmlinux` and `agent`.
+    pub lib_dir: PathBuf,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Processors; as many as pay off if not given.
@@ -94,14 +88,14 @@ impl GuestSettings {
         layer: &mut dyn LayerReceiver,
         surroundings: Surroundings,
     ) -> Result<(), Error> {
-        let scratch = self.scratch(surroundings.store)?;
-        disks.push(Disk { serial: SCRATCH.to_owned(), storage: scratch.clone(), read_only: false });
+        let scratch = scratch::make(surroundings.store, self.scratch_size)?;
+        disks.push(Disk { serial: scratch::SERIAL.to_owned(), storage: scratch.clone(), read_only: false });
         let mut machine = self.launch(disks, surroundings)?;
         let result = follow(machine.as_mut(), job, stdin, layer, surroundings.observer);
         // Whatever else went wrong followed from these.
         surroundings.check()?;
         if let Some(source) = scratch.host_error() {
-            return Err(scratch_failed(surroundings.store, source));
+            return Err(scratch::write_failed(surroundings.store, source));
         }
         let reports = result.map_err(|error| self.explain(error, job, machine.as_ref()))?;
         session::check_reports(job, &reports, self)?;
@@ -114,11 +108,11 @@ impl GuestSettings {
         if let Some(notice) = &choice.notice {
             surroundings.observer.event(Event::Notice(notice));
         }
-        let agent = self.guest_file(&self.agent)?;
+        let (kernel, agent) = (self.kernel()?, self.agent()?);
         let cpus = self.cpus.unwrap_or_else(|| choice.engine.default_cpus());
         surroundings.warn_of_many(cpus);
         let spec = MachineSpec {
-            kernel: self.kernel.clone(),
+            kernel,
             initramfs: Initramfs::with_init(&agent).finish(),
             extra_command_line: Vec::new(),
             cpus,
@@ -129,7 +123,7 @@ impl GuestSettings {
         };
         let detail = format!(
             "booting {} in {} ({}), {} MiB, {} processors",
-            self.kernel.display(),
+            spec.kernel.display(),
             choice.engine.name(),
             choice.path.display(),
             self.memory_mib,
@@ -141,25 +135,25 @@ impl GuestSettings {
         Ok(machine)
     }
 
-    fn guest_file(&self, path: &PathBuf) -> Result<Vec<u8>, Error> {
-        Ok(fs::read(path).map_err(|source| Kind::GuestFile { path: path.clone(), source })?)
-    }
-
-    /// An empty file system on a sparse file without a name.
-    fn scratch(&self, store: &Store) -> Result<Arc<FileStorage>, Error> {
-        let failed = |source| scratch_failed(store, source);
-        let file = temporary_file(store)?;
-        let size = self.scratch_size;
-        let directory = || store.path().to_owned();
-        file.set_len(size).map_err(|source| Kind::ScratchFile { size, directory: directory(), source })?;
-        for write in self.empty_file_system()? {
-            file.write_all_at(&write.bytes, write.offset).map_err(failed)?;
+    fn kernel(&self) -> Result<PathBuf, Error> {
+        match &self.kernel {
+            Some(path) => {
+                fs::metadata(path).map_err(|source| Kind::Read { path: path.clone(), source })?;
+                Ok(path.clone())
+            }
+            None => {
+                let path = self.lib_dir.join(KERNEL);
+                fs::metadata(&path).map_err(|source| Kind::GuestFile { path: path.clone(), source })?;
+                Ok(path)
+            }
         }
-        Ok(Arc::new(FileStorage::writable(file).map_err(failed)?))
     }
-}
 
-impl GuestSettings {
+    fn agent(&self) -> Result<Vec<u8>, Error> {
+        let path = self.lib_dir.join(AGENT);
+        Ok(fs::read(&path).map_err(|source| Kind::GuestFile { path, source })?)
+    }
+
     /// An error in the guest may only be want of space; if not, its console may explain it.
     fn explain(&self, error: Error, job: &Job, machine: &dyn Machine) -> Error {
         if error.is_want_of_space() {
@@ -172,17 +166,6 @@ impl GuestSettings {
         }
         error
     }
-
-    fn empty_file_system(&self) -> Result<Vec<ext4::Write>, Error> {
-        let size = self.scratch_size;
-        let options = ext4::Options {
-            size,
-            uuid: SCRATCH_UUID,
-            hash_seed: SCRATCH_UUID,
-            volume_name: *b"kiln scratch\0\0\0\0",
-        };
-        Ok(ext4::make(&options).map_err(|source| Kind::Scratch { size, source })?)
-    }
 }
 
 /// The guest powers off by itself now that the connection is closed, but everything it had to give has
@@ -191,10 +174,6 @@ fn power_off(machine: Box<dyn Machine>) {
     machine.killer().kill();
     // Dropping it waits as well; how it ended no longer matters.
     drop(machine);
-}
-
-fn scratch_failed(store: &Store, source: io::Error) -> Error {
-    Kind::ScratchWrite { directory: store.path().to_owned(), source }.into()
 }
 
 fn follow(

@@ -16,6 +16,7 @@ mod interrupt;
 mod output;
 mod packing;
 mod run_command;
+mod scratch;
 mod session;
 mod size;
 

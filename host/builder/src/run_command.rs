@@ -3,8 +3,9 @@
 use crate::{
     Error, ImageSource, Interrupt, Observer, disks,
     execute::{HOST_NAME, environment, import, set_variable},
-    guest::{GuestSettings, SCRATCH, Surroundings},
+    guest::{GuestSettings, Surroundings},
     packing::NoLayer,
+    scratch,
 };
 use kiln_image::config::Timestamp;
 use kiln_protocol::{Job, Program, Stage, Step};
@@ -64,7 +65,7 @@ pub fn run_command(
         base: Some(disks::BASE.to_owned()),
         tools: None,
         contents: None,
-        scratch: SCRATCH.to_owned(),
+        scratch: scratch::SERIAL.to_owned(),
         steps: vec![step],
         send_layer: false,
     };

@@ -1,9 +1,9 @@
 //! `kiln doctor`: what this host can do, and how to mend what it can't.
 
 use crate::{arguments::DoctorArguments, installation};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
-use std::{fs, path::PathBuf};
+use std::fs;
 
 /// What was found, for people and programs alike.
 #[derive(Serialize)]
@@ -50,10 +50,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<bool> {
 fn examine() -> Findings {
     let engines: Vec<_> =
         kiln_engine::engines().iter().map(|engine| examine_engine(engine.as_ref())).collect();
-    let (kernel, agent) = (
-        examine_file(installation::kernel(None), "Linux version "),
-        examine_file(installation::agent(), "kiln-agent "),
-    );
+    let (kernel, agent) = (examine_file("vmlinux", "Linux version "), examine_file("agent", "kiln-agent "));
     Findings {
         version: env!("CARGO_PKG_VERSION"),
         usable: engines.iter().any(|e| e.usable) && kernel.problem.is_none() && agent.problem.is_none(),
@@ -80,8 +77,12 @@ fn examine_engine(engine: &dyn kiln_engine::Engine) -> EngineFinding {
     }
 }
 
-fn examine_file(found: Result<PathBuf>, before_version: &str) -> FileFinding {
-    let read = found.and_then(|path| Ok((fs::read(&path)?, path)));
+fn examine_file(name: &str, before_version: &str) -> FileFinding {
+    let read = installation::lib_dir().and_then(|directory| {
+        let path = directory.join(name);
+        let bytes = fs::read(&path).with_context(|| format!("{}; run `scripts/build`", path.display()))?;
+        Ok((bytes, path))
+    });
     match read {
         Ok((bytes, path)) => FileFinding {
             path: Some(path.display().to_string()),

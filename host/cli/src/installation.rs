@@ -1,6 +1,6 @@
 //! Where kiln's own guest files are.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use kiln_store::Store;
 use std::{
     env, fs,
@@ -21,31 +21,6 @@ pub fn lib_dir() -> Result<PathBuf> {
     let program = env::current_exe().context("cannot tell where kiln is installed")?;
     let prefix = program.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
     Ok(prefix.join("lib/kiln"))
-}
-
-/// The guest agent.
-pub fn agent() -> Result<PathBuf> {
-    guest_file("agent")
-}
-
-/// The guest kernel, or another that the user gave.
-pub fn kernel(given: Option<&Path>) -> Result<PathBuf> {
-    match given {
-        Some(path) if path.is_file() => Ok(path.to_owned()),
-        Some(path) => bail!("no kernel at {}", path.display()),
-        None => guest_file("vmlinux"),
-    }
-}
-
-fn guest_file(name: &str) -> Result<PathBuf> {
-    let path = lib_dir()?.join(name);
-    if !path.is_file() {
-        bail!(
-            "{} is missing; run `scripts/build`, or set {LIB_VARIABLE} to the directory with `agent` and `vmlinux`",
-            path.display()
-        );
-    }
-    Ok(path)
 }
 
 /// The cache: `$KILN_CACHE`, `$XDG_CACHE_HOME/kiln` or `~/.cache/kiln`. Without a home, as in many

@@ -13,8 +13,8 @@ pub fn settings(arguments: &MachineArguments, disk_size: Option<u64>) -> Result<
     let memory_mib = u32::try_from(arguments.memory >> 20).context("--memory is too large")?;
     Ok(GuestSettings {
         accel: arguments.accel.into(),
-        kernel: installation::kernel(arguments.kernel.as_deref())?,
-        agent: installation::agent()?,
+        kernel: arguments.kernel.clone(),
+        lib_dir: installation::lib_dir()?,
         memory_mib,
         cpus: arguments.cpus,
         scratch_size: arguments.disk_size.or(disk_size).unwrap_or(DEFAULT_DISK_SIZE),

@@ -32,8 +32,8 @@ fn job(steps: &[&str]) -> Job {
 fn guest() -> GuestSettings {
     GuestSettings {
         accel: Accel::Tcg,
-        kernel: PathBuf::new(),
-        agent: PathBuf::new(),
+        kernel: None,
+        lib_dir: PathBuf::new(),
         memory_mib: 512,
         cpus: None,
         scratch_size: 2 << 30,
