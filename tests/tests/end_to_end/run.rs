@@ -8,6 +8,8 @@ on_every_engine!(
     a_command_that_cannot_be_executed,
     a_killed_command,
     another_user_with_input,
+    nobody_reads_the_output,
+    variables_replace_the_images,
 );
 
 fn run(engine: Engine, room: &Room, debian: &Debian) -> Kiln {
@@ -51,9 +53,40 @@ fn another_user_with_input(engine: Engine) {
     kiln.args(["--", "sh", "-c", script]).run().succeeds().prints("5\n60\ngot typed\n");
 }
 
+fn nobody_reads_the_output(engine: Engine) {
+    let debian = Debian::get();
+    let room = Room::with_debian(&debian);
+    let endless =
+        run(engine, &room, &debian).args(["--", "yes"]).through(["sh", "-c", "\"$@\" | head -n 1", "sh"]);
+    endless.run().succeeds().prints("y\n").leaves_nothing();
+}
+
+fn variables_replace_the_images(engine: Engine) {
+    let debian = Debian::get();
+    let room = Room::with_debian(&debian);
+    let kiln = run(engine, &room, &debian).args([
+        "-e",
+        "PATH=/usr/bin",
+        "-e",
+        "FROM_OUTSIDE",
+        "-e",
+        "UNSET_OUTSIDE",
+    ]);
+    let outcome = kiln
+        .env("FROM_OUTSIDE", "1")
+        .args(["-w", "/tmp", "--", "sh", "-c", "pwd; env -u PWD -u HOME | sort"])
+        .run();
+    outcome.succeeds().prints("/tmp\nFROM_OUTSIDE=1\nPATH=/usr/bin\n");
+}
+
 #[test]
 fn what_is_not_the_commands_fault_has_its_own_code() {
     let room = Room::new();
     let missing = room.kiln().args(["run", "--base", "/nonexistent/base.tar", "--", "true"]).run();
     missing.exits_with(125).says("/nonexistent/base.tar");
+    room.kiln()
+        .args(["run", "--no-such-option", "--", "true"])
+        .run()
+        .exits_with(125)
+        .says("--no-such-option");
 }
