@@ -3,27 +3,31 @@
 use crate::{arguments::CacheCommand, installation};
 use anyhow::Result;
 use indicatif::HumanBytes;
-use kiln_store::{Prune, Store};
-use std::time::Duration;
+use kiln_store::Prune;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 /// What was used since is kept by a plain `kiln cache prune`.
 const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Shows or empties the cache.
 pub fn run(command: &CacheCommand) -> Result<()> {
-    let dir = installation::cache_dir();
-    let store = Store::open(&dir)?;
+    let store = installation::store()?;
+    let mut out = io::stdout().lock();
     match command {
         CacheCommand::Du => {
-            println!("{}", dir.display());
+            writeln!(out, "{}", store.path().display())?;
             for usage in store.du()? {
-                println!("{:>12}  {:>6}  {}", HumanBytes(usage.bytes).to_string(), usage.count, usage.kind);
+                let size = HumanBytes(usage.bytes).to_string();
+                writeln!(out, "{size:>12}  {:>6}  {}", usage.count, usage.kind)?;
             }
         }
         CacheCommand::Prune { all } => {
             let policy = if *all { Prune::All } else { Prune::UnusedFor(KEEP_FOR) };
             let removed = store.prune(policy)?;
-            println!("removed {} files, {}", removed.count, HumanBytes(removed.bytes));
+            writeln!(out, "removed {} files, {}", removed.count, HumanBytes(removed.bytes))?;
         }
     }
     Ok(())

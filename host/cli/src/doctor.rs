@@ -3,7 +3,10 @@
 use crate::{arguments::DoctorArguments, installation};
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::fs;
+use std::{
+    fs,
+    io::{self, Write},
+};
 
 /// What was found, for people and programs alike.
 #[derive(Serialize)]
@@ -39,10 +42,11 @@ struct FileFinding {
 /// Looks, and prints what it found. `false` when no build with scripts can run.
 pub fn run(arguments: &DoctorArguments) -> Result<bool> {
     let findings = examine();
+    let mut out = io::stdout().lock();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&findings)?)?;
     } else {
-        print(&findings);
+        print(&findings, &mut out)?;
     }
     Ok(findings.usable)
 }
@@ -107,24 +111,23 @@ fn version(program: &[u8], before: &str) -> Option<String> {
     })
 }
 
-fn print(findings: &Findings) {
-    println!("kiln {}", findings.version);
+fn print(findings: &Findings, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "kiln {}", findings.version)?;
     for engine in &findings.engines {
-        println!("{} {}: {}", mark(engine.usable), engine.name, engine.detail);
+        writeln!(out, "{} {}: {}", mark(engine.usable), engine.name, engine.detail)?;
         if let Some(remedy) = &engine.remedy {
-            println!("  to mend it: {remedy}");
+            writeln!(out, "  to mend it: {remedy}")?;
         }
     }
     for (name, file) in [("kernel", &findings.kernel), ("agent", &findings.agent)] {
         let what = file.path.as_ref().or(file.problem.as_ref()).map_or("", String::as_str);
         let version = file.version.as_deref().unwrap_or_default();
-        println!("{} {name}: {what} {version}", mark(file.problem.is_none()));
+        writeln!(out, "{} {name}: {what} {version}", mark(file.problem.is_none()))?;
     }
-    println!("✓ cache: {}", findings.cache);
-    println!(
-        "{}",
-        if findings.usable { "Ready to build." } else { "Builds that run scripts cannot run here." }
-    );
+    writeln!(out, "✓ cache: {}", findings.cache)?;
+    let verdict =
+        if findings.usable { "Ready to build." } else { "Builds that run scripts cannot run here." };
+    writeln!(out, "{verdict}")
 }
 
 fn mark(good: bool) -> char {
