@@ -106,7 +106,8 @@ impl Build<'_> {
         }
         self.surroundings.phase("packing contents");
         let base = base.map(|base| self.files(base)).transpose()?;
-        contents::pack(contents, base.as_ref(), seconds(epoch), self.surroundings.store).map(Some)
+        let finished = self.request.file.scripts.is_empty();
+        contents::pack(contents, base.as_ref(), seconds(epoch), finished, self.surroundings.store).map(Some)
     }
 
     fn files(&self, image: &StoredImage) -> Result<BaseFiles, Error> {

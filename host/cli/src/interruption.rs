@@ -12,6 +12,9 @@ use std::{process, thread, time::Duration};
 /// anyway. Nothing is lost then either: what is unfinished has no name in the file system.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Added to a signal's number, as shells do.
+const SIGNAL_BASE: i32 = 128;
+
 /// The switch that signals and the timeout throw. `code_of` gives the exit code, should the work
 /// not end by itself then.
 pub fn watch(timeout: Option<Duration>, code_of: fn(&Error) -> u8) -> Result<Interrupt> {
@@ -30,7 +33,7 @@ fn watch_signals(interrupt: Interrupt) -> Result<()> {
         for signal in signals.forever() {
             if interrupt.reason().is_some() {
                 // A second one: the user will not wait.
-                process::exit(i32::from(u8::MAX));
+                process::exit(SIGNAL_BASE + signal);
             }
             interrupt.trigger(Reason::Signal(signal));
         }

@@ -38,6 +38,7 @@ mod write;
 mod xattr;
 
 pub use layout::Layout;
+pub use superblock::{START_LENGTH, disk_length};
 pub use write::ReadSource;
 
 /// Bytes of a block, and so the alignment of every source on the disk. Indexes made with another

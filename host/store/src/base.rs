@@ -1,7 +1,5 @@
 //! Base images as disks.
 
-mod superblock;
-
 use crate::error::Kind;
 use crate::held::{self, Layer};
 use crate::pending::Pending;
@@ -11,7 +9,8 @@ use kiln_disk::erofs;
 use kiln_image::digest::Digest;
 use kiln_image::tree::Tree;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Goes up whenever the same layers would merge to another tree.
@@ -57,8 +56,7 @@ fn find_index(layers: &[Layer], path: &Path) -> Result<Option<Segment>, Error> {
     let Some(file) = held::hold(path)? else { return Ok(None) };
     let found = index(file, path)?;
     let behind: u64 = layers.iter().map(|layer| layer.segment().padded_length()).sum();
-    let is_whole =
-        superblock::is_of_disk(&found.file, found.length + behind).map_err(|e| Error::io("read", path, e))?;
+    let is_whole = is_of_disk(&found.file, found.length + behind).map_err(|e| Error::io("read", path, e))?;
     Ok(is_whole.then_some(found))
 }
 
@@ -78,6 +76,16 @@ impl Base {
     /// When the layers cannot be read.
     pub fn tree(&self) -> Result<Tree, Error> {
         merge(&self.layers)
+    }
+}
+
+/// True when an index begins undamaged and was written for a disk of this length in bytes.
+fn is_of_disk(index: &File, length: u64) -> io::Result<bool> {
+    let mut start = [0; erofs::START_LENGTH];
+    match index.read_exact_at(&mut start, 0) {
+        Ok(()) => Ok(erofs::disk_length(&start) == Some(length)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

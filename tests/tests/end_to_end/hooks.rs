@@ -11,6 +11,7 @@ contents = ["tree"]
 
 pre-mount = '''
 test "$(cat $layer/etc/from-contents)" = contents
+cmp $layer/etc/host.conf /etc/host.conf
 test ! -e $layer/etc/passwd && test ! -e $mnt/etc/passwd
 test -e /etc/passwd
 echo pre-mount >>$layer/order
@@ -63,6 +64,8 @@ fn hooks_run_in_order_and_see_what_they_should(engine: Engine) {
     let context = room.context("context", Some(&debian), &build_file);
     room.write("context/tree/etc/from-contents", "contents");
     room.write("context/tree/etc/unwanted", "");
+    // As the base has it: the hooks find it in the layer, but it is left out in the end.
+    room.write("context/tree/etc/host.conf", "multi on\n");
 
     let outcome = room.build(&context, "image.tar", "").engine(engine).args(["--timeout", "100s"]).run();
     outcome.succeeds().says("to standard output").says("to standard error").leaves_no_process();

@@ -36,11 +36,13 @@ pub(crate) fn parse_owner(text: &str) -> Result<Owner, String> {
 }
 
 /// Packs all `contents` into one uncompressed layer on top of the base image, if there is one. No time
-/// in it is later than `epoch`, and what the base has already is left out.
+/// in it is later than `epoch`. What the base has already is left out of a `finished` layer; otherwise
+/// scripts find all of the contents in the layer, and the agent compares at the end.
 pub(crate) fn pack(
     contents: &[ContentSource],
     base: Option<&BaseFiles>,
     epoch: i64,
+    finished: bool,
     store: &Store,
 ) -> Result<PackedLayer, Error> {
     let mut sources = Sources::new(store);
@@ -60,7 +62,7 @@ pub(crate) fn pack(
         collected.place(&tree, &placement).map_err(failed)?;
     }
     let mut tree = collected.into_tree();
-    if let Some(base) = base {
+    if let Some(base) = base.filter(|_| finished) {
         unchanged::leave_out(&mut tree, &sources, base, epoch)?;
     }
     write(&tree, &sources, epoch, store)

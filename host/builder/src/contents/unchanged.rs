@@ -5,6 +5,7 @@ use crate::{Error, error::Kind};
 use kiln_image::{
     entry::Metadata,
     layer::ReadAt,
+    path,
     tree::{Content, Extent, NodeId, Tree},
 };
 use kiln_store::Layer;
@@ -23,7 +24,7 @@ pub(crate) struct BaseFiles {
 
 /// Takes every file out of `tree` that the base has with the same contents and metadata, and the
 /// directories in which nothing is left. A time counts only if it is before `epoch`: later ones say
-/// when the build was, not what the file is. (The agent does the same after a VM.)
+/// when the build was, not what the file is.
 pub(super) fn leave_out(
     tree: &mut Tree,
     sources: &Sources,
@@ -38,10 +39,7 @@ pub(super) fn leave_out(
         if is_linked || !is_unchanged(tree, id, &path, sources, base, epoch)? {
             continue;
         }
-        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
-            Some(slash) => (&path[..slash], &path[slash + 1..]),
-            None => (&path[..0], &path[..]),
-        };
+        let (parent, name) = path::split_name(&path).expect("the root was skipped");
         let parent = tree.lookup(parent).expect("the walk came through it");
         tree.children_mut(parent).expect("it has children").remove(name);
     }
