@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Who may know whom. One direction only: what is named on the right knows nothing of the left.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("kiln-protocol", &[]),
     ("kiln-image", &[]),
     ("kiln-devices", &[]),
     ("kiln-disk", &["kiln-image"]),
     ("kiln-store", &["kiln-disk", "kiln-image"]),
-    ("kiln-engine", &["kiln-devices"]),
+    ("kiln-jail", &[]),
+    ("kiln-vmm", &["kiln-devices", "kiln-jail"]),
+    ("kiln-engine", &["kiln-devices", "kiln-jail", "kiln-vmm"]),
     (
         "kiln-builder",
         &["kiln-devices", "kiln-disk", "kiln-engine", "kiln-image", "kiln-protocol", "kiln-store"],

@@ -1,0 +1,1 @@
+//! What a virtual processor is like when it starts.

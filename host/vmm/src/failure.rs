@@ -1,0 +1,1 @@
+//! Why a virtual processor cannot go on, in words that name the instruction.
