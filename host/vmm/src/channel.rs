@@ -72,6 +72,16 @@ pub enum Part {
     Zeroes(u64),
 }
 
+impl Part {
+    /// Where it ends in its file.
+    pub fn end(&self) -> u64 {
+        match self {
+            Self::File { offset, length, .. } => offset.saturating_add(*length),
+            Self::Zeroes(_) => 0,
+        }
+    }
+}
+
 /// What the guest's processors look like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CpuModel {
@@ -82,6 +92,16 @@ pub enum CpuModel {
     X86_64V2,
     /// All that the host's processor has and KVM can give.
     Host,
+}
+
+impl std::fmt::Display for CpuModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::X86_64V3 => "x86-64-v3",
+            Self::X86_64V2 => "x86-64-v2",
+            Self::Host => "the host's processor",
+        })
+    }
 }
 
 /// What the VMM process says.
