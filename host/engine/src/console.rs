@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// Lines kept for error reports.
@@ -15,6 +15,25 @@ const SINK_BACKLOG: usize = 256;
 
 /// What the kernel starts its last line with (`kernel/panic.c`).
 const PANIC: &str = "Kernel panic - not syncing: ";
+
+/// Both: what becomes of a machine's console.
+pub(crate) struct Console {
+    pub tail: Arc<Tail>,
+    pub sink: Option<Sink>,
+}
+
+impl Console {
+    /// `sink` gets all of it.
+    pub fn new(sink: Option<Box<dyn Write + Send>>) -> Self {
+        Self { tail: Arc::default(), sink: sink.map(Sink::new) }
+    }
+
+    /// Takes in bytes however they are cut.
+    pub fn write(&self, bytes: &[u8]) {
+        self.tail.write(bytes);
+        self.sink.iter().for_each(|sink| sink.write(bytes));
+    }
+}
 
 /// Keeps the last lines of what is written to it.
 #[derive(Default)]

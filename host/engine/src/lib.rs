@@ -15,13 +15,18 @@ pub mod fake;
 mod initramfs;
 mod kernel;
 pub mod kvm;
+mod machine;
+mod memory_file;
+mod process;
 pub mod qemu;
 mod spec;
+mod tie;
 
 pub use board::Killer;
 pub use choose::{Accel, Choice, choose, engines};
 pub use error::Error;
 pub use initramfs::Initramfs;
+pub use kiln_vmm::channel::Counters;
 pub use spec::{Disk, MachineSpec};
 
 use std::num::NonZeroU8;
@@ -85,6 +90,11 @@ pub trait Machine: Send {
 
     /// The last lines of the console, without control characters.
     fn console_tail(&self) -> String;
+
+    /// What it took until the guest first connected, if the engine counts and it has.
+    fn counters(&self) -> Option<Counters> {
+        None
+    }
 }
 
 /// How a machine ended.

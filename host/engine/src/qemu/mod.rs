@@ -7,31 +7,28 @@
 //! own devices serve the guest, from threads of this process, and no file is ever made.
 
 mod command;
+mod keeper;
 mod link;
 mod probe;
-mod process;
 mod serve;
-mod tie;
 mod tsc;
 
 use crate::board::{Board, Ports};
-use crate::console::{Sink, Tail};
+use crate::console::Console;
 use crate::error::Kind;
 use crate::kernel::KernelFormat;
-use crate::{Disk, Engine, Error, Exit, Killer, Machine, MachineSpec, Unusable, Usable};
+use crate::machine::ProcessMachine;
+use crate::memory_file;
+use crate::process::{Process, Program};
+use crate::{Disk, Engine, Error, Machine, MachineSpec, Unusable, Usable};
 use command::{DeviceKind, Inherited};
+use keeper::Keeper;
 use kiln_devices::{Blk, BlkOptions, Device, Rng, SERIAL_BYTES, Vsock};
-use process::{Process, Program, Surroundings};
-use rustix::fs::{MemfdFlags, memfd_create};
 use serve::Served;
-use std::fs::File;
-use std::io::{self, Write};
 use std::num::NonZeroU8;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// The machine has eight virtio-mmio slots (`VIRTIO_NUM_TRANSPORTS` in QEMU's `microvm.h`), two of
 /// which the socket and the random number device take.
@@ -89,40 +86,27 @@ impl Engine for Qemu {
         let path = self.find().map_err(|why| Kind::NoEngine(vec![(self.name(), why)]))?;
         let board = Board::new(&spec.ports);
         let (served, links) = serve_all(&spec.disks, &board)?;
-        let initramfs = memory_file(&spec.initramfs).map_err(|error| Kind::Setup("the initramfs", error))?;
+        let initramfs = memory_file::sealed("initramfs", &spec.initramfs)
+            .map_err(|error| Kind::Setup("the initramfs", error))?;
         let inherited = Inherited {
             tsc_khz: self.tsc.finish_khz(),
             initramfs: initramfs.as_raw_fd(),
             devices: links.iter().map(|(kind, link)| (*kind, link.as_raw_fd())).collect(),
         };
-        let arguments = command::arguments(&spec, &inherited);
+        let bare_arguments = command::arguments(&spec, &inherited);
+        let arguments = command::SANDBOX.map(Into::into).into_iter().chain(bare_arguments.iter().cloned());
         let links = links.into_iter().map(|(_, link)| link);
-        let descriptors = links.chain([initramfs.into()]).collect();
-        let sandbox = command::SANDBOX.map(Into::into).into();
-        let console = Arc::new(Tail::default());
-        let surroundings = surroundings(&served, &board, &console, spec.console);
-        let process = Process::start(Program { path, sandbox, arguments, descriptors }, surroundings)?;
-        Ok(Box::new(QemuMachine { process, served, board, console }))
-    }
-}
-
-fn surroundings(
-    served: &[Served],
-    board: &Arc<Board>,
-    console: &Arc<Tail>,
-    sink: Option<Box<dyn Write + Send>>,
-) -> Surroundings {
-    let farewells: Vec<_> = served.iter().map(Served::at_end).collect();
-    let worked: Vec<_> = served.iter().map(Served::worked).collect();
-    let board = board.clone();
-    Surroundings {
-        console: console.clone(),
-        sink: sink.map(Sink::new),
-        guest_ran: Box::new(move || worked.iter().any(|worked| worked())),
-        at_end: Box::new(move |exit| {
-            farewells.into_iter().for_each(|farewell| farewell());
-            board.end(exit);
-        }),
+        let program = Program {
+            path,
+            arguments: arguments.collect(),
+            descriptors: links.chain([initramfs.into()]).collect(),
+            ..Program::default()
+        };
+        let output = Console::new(spec.console);
+        let console = output.tail.clone();
+        let keeper = Box::new(Keeper::new(bare_arguments, &served, &console, &board));
+        let process = Process::start("qemu", program, output, keeper)?;
+        Ok(Box::new(ProcessMachine { process, devices: served, board, console, counters: Arc::default() }))
     }
 }
 
@@ -168,41 +152,4 @@ fn serve_all(disks: &[Disk], board: &Arc<Board>) -> Result<(Vec<Served>, Links),
         links.push((kind, link.client));
     }
     Ok((served, links))
-}
-
-/// A file in memory, without a name.
-fn memory_file(content: &[u8]) -> io::Result<File> {
-    let mut file = File::from(memfd_create("initramfs", MemfdFlags::CLOEXEC)?);
-    file.write_all(content)?;
-    Ok(file)
-}
-
-struct QemuMachine {
-    // Dropped in this order: when QEMU has ended, its devices have nobody to serve.
-    process: Process,
-    served: Vec<Served>,
-    board: Arc<Board>,
-    console: Arc<Tail>,
-}
-
-impl Machine for QemuMachine {
-    fn accept(&mut self, port: u32, deadline: Instant) -> Result<UnixStream, Error> {
-        self.board.accept(port, deadline, || self.console.text())
-    }
-
-    fn killer(&self) -> Killer {
-        self.process.killer()
-    }
-
-    fn wait(self: Box<Self>, deadline: Instant) -> Result<Exit, Error> {
-        let ended = self.board.wait(deadline);
-        let Self { process, served, console, .. } = *self;
-        drop(process);
-        drop(served);
-        Ok(ended.ok_or_else(|| Kind::StillRunning { console: console.text() })?)
-    }
-
-    fn console_tail(&self) -> String {
-        self.console.text()
-    }
 }

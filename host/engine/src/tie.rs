@@ -5,22 +5,32 @@ use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
+
+/// What a child does to itself before it becomes another program. As after fork only
+/// async-signal-safe calls are allowed, it makes system calls and neither allocates nor locks.
+pub(crate) type Preparation = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 /// The first descriptor that is not a standard one.
 const FIRST: RawFd = 3;
 
 /// Lets the child of `command` die with the thread that spawns it, and inherit `descriptors`, under
-/// the same numbers, but none of our others, whatever their flags.
-pub(super) fn tie_to_this_thread(command: &mut Command, descriptors: Vec<RawFd>) {
+/// the same numbers, but none of our others, whatever their flags. `preparation` comes last.
+pub(crate) fn tie_to_this_thread(
+    command: &mut Command,
+    descriptors: Vec<RawFd>,
+    preparation: Option<Preparation>,
+) {
     let parent = std::process::id();
     let prepare = move || {
         die_with_parent(parent)?;
         // Before Linux 5.11, and in containers that forbid what they do not know.
         close_all_on_exec().or_else(|_| close_each_on_exec())?;
-        keep(&descriptors)
+        keep(&descriptors)?;
+        preparation.as_ref().map_or(Ok(()), |prepare| prepare())
     };
     // SAFETY: after fork only async-signal-safe calls are allowed. `prepare` makes system calls and
-    // reads what was allocated before.
+    // reads what was allocated before, and so does a `Preparation`.
     unsafe { command.pre_exec(prepare) };
 }
 
