@@ -12,6 +12,8 @@
 //! | lengths that do not fit | checked arithmetic; nothing is allocated by a length of the guest |
 //! | a guest that sends more than its vsock credit | the connection is reset |
 //! | a guest that opens many connections or asks for many answers | both are bounded |
+//! | registers written out of turn, with values that cannot be, in other sizes | ignored; a queue that cannot be never becomes ready (`mmio`) |
+//! | a queue that claims more chains than it holds, or whose chains cannot be handed back | the device needs a reset and leaves all queues alone until then |
 //! | requests outside the disk, writes to a read-only disk | `VIRTIO_BLK_S_IOERR` |
 //!
 //! Assumed: memory is mapped for as long as the device is used, and not shrunk behind our back.
@@ -19,6 +21,7 @@
 mod blk;
 mod chain;
 mod iovec;
+pub mod mmio;
 #[cfg(test)]
 mod mock;
 mod ring;

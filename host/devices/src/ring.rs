@@ -2,22 +2,46 @@
 
 use crate::chain::Chain;
 use crate::{GuestMemoryMmap, Interrupt, Queue};
-use virtio_queue::{QueueOwnedT, QueueT};
+use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
 
 /// One queue, borrowed from the transport for one [`Device::process`](crate::Device::process).
 pub struct Ring<'a> {
     queue: &'a mut Queue,
     interrupt: &'a dyn Interrupt,
+    state: State,
     /// Chains were completed since the driver was last told.
     owes_interrupt: bool,
     /// The ring said that there are chains, and none was popped since.
     promised: bool,
 }
 
+/// What may be done with a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// All.
+    Live,
+    /// Nothing, now.
+    Idle,
+    /// Nothing any more: what is wrong is more than a chain.
+    Broken,
+}
+
 impl<'a> Ring<'a> {
     /// A queue and how to tell its driver. A queue that is not ready is as good as empty.
     pub fn new(queue: &'a mut Queue, interrupt: &'a dyn Interrupt) -> Self {
-        Self { queue, interrupt, owes_interrupt: false, promised: false }
+        let state = if queue.ready() { State::Live } else { State::Idle };
+        Self { queue, interrupt, state, owes_interrupt: false, promised: false }
+    }
+
+    /// A queue that looks empty to the device and is left alone, ready or not.
+    pub fn idle(queue: &'a mut Queue, interrupt: &'a dyn Interrupt) -> Self {
+        Self { state: State::Idle, ..Self::new(queue, interrupt) }
+    }
+
+    /// Whether the queue turned out to be unusable: its driver claims more chains than fit, or one
+    /// could not be handed back. The device left it alone from there on.
+    pub fn is_broken(&self) -> bool {
+        self.state == State::Broken
     }
 
     /// Works through everything available, and what comes meanwhile, with one interrupt at the end.
@@ -42,13 +66,24 @@ impl<'a> Ring<'a> {
 
     /// The next chain the driver made available. A malformed one is handed back at once, unused.
     pub(crate) fn pop<'m>(&mut self, memory: &'m GuestMemoryMmap) -> Option<Chain<'m>> {
-        loop {
-            let descriptors = self.queue.iter(memory).ok()?.next()?;
+        while self.state == State::Live {
+            let descriptors = self.next(memory)?;
             self.promised = false;
             let head = descriptors.head_index();
             match Chain::collect(memory, descriptors) {
                 Ok(chain) => return Some(chain),
                 Err(_) => self.complete(memory, head, 0),
+            }
+        }
+        None
+    }
+
+    fn next<'m>(&mut self, memory: &'m GuestMemoryMmap) -> Option<DescriptorChain<&'m GuestMemoryMmap>> {
+        match self.queue.iter(memory) {
+            Ok(mut chains) => chains.next(),
+            Err(_) => {
+                self.state = State::Broken;
+                None
             }
         }
     }
@@ -60,9 +95,9 @@ impl<'a> Ring<'a> {
 
     /// Hands a chain back, `written` bytes of its writable part filled.
     pub(crate) fn complete(&mut self, memory: &GuestMemoryMmap, head: u16, written: u32) {
-        // The only failure is a ring outside memory: the driver's loss.
-        let _ = self.queue.add_used(memory, head, written);
-        self.owes_interrupt = true;
+        let added = self.queue.add_used(memory, head, written);
+        self.owes_interrupt |= added.is_ok();
+        self.unless_broken(added);
     }
 
     /// Interrupts the driver if chains were completed and it wants to know: once per batch.
@@ -76,8 +111,9 @@ impl<'a> Ring<'a> {
 
     /// No need to be told of new chains while we look anyway.
     pub(crate) fn disable_kicks(&mut self, memory: &GuestMemoryMmap) {
-        if self.queue.ready() {
-            let _ = self.queue.disable_notification(memory);
+        if self.state == State::Live {
+            let disabled = self.queue.disable_notification(memory);
+            self.unless_broken(disabled);
         }
     }
 
@@ -86,9 +122,20 @@ impl<'a> Ring<'a> {
     /// A driver whose ring always claims chains that cannot be popped must not keep us busy: the
     /// claim is believed once.
     pub(crate) fn enable_kicks(&mut self, memory: &GuestMemoryMmap) -> bool {
-        let more = self.queue.ready() && self.queue.enable_notification(memory).unwrap_or(false);
+        if self.state != State::Live {
+            return false;
+        }
+        let enabled = self.queue.enable_notification(memory);
+        let more = self.unless_broken(enabled).unwrap_or(false);
         let believed = more && !self.promised;
         self.promised = more;
         believed
+    }
+
+    fn unless_broken<T>(&mut self, result: Result<T, virtio_queue::Error>) -> Option<T> {
+        if result.is_err() {
+            self.state = State::Broken;
+        }
+        result.ok()
     }
 }

@@ -52,15 +52,48 @@ pub trait Storage: Send + Sync {
     fn host_error(&self) -> Option<io::Error> {
         None
     }
+
+    /// What it is made of, one part behind the other, for a copy of it in another process; `None`
+    /// when it is not made of files.
+    fn parts(&self) -> Option<Vec<Segment>> {
+        None
+    }
+
+    /// Takes note of the error number that such a copy met, for [`host_error`](Self::host_error).
+    fn note_host_error(&self, _errno: i32) {}
+}
+
+/// The last error of the host.
+#[derive(Debug, Default)]
+struct HostError(AtomicI32);
+
+impl HostError {
+    fn note(&self, errno: i32) {
+        self.0.store(errno, Ordering::Relaxed);
+    }
+
+    fn checked(&self, result: io::Result<()>) -> io::Result<()> {
+        if let Some(errno) = result.as_ref().err().and_then(io::Error::raw_os_error) {
+            self.note(errno);
+        }
+        result
+    }
+
+    fn last(&self) -> Option<io::Error> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            errno => Some(io::Error::from_raw_os_error(errno)),
+        }
+    }
 }
 
 /// A file as a disk.
 #[derive(Debug)]
 pub struct FileStorage {
-    file: File,
+    file: Arc<File>,
     length: u64,
     writable: bool,
-    last_error: AtomicI32,
+    last_error: HostError,
 }
 
 impl FileStorage {
@@ -82,14 +115,7 @@ impl FileStorage {
 
     fn new(file: File, writable: bool) -> io::Result<Self> {
         let length = file.metadata()?.len();
-        Ok(Self { file, length, writable, last_error: AtomicI32::new(0) })
-    }
-
-    fn checked(&self, result: io::Result<()>) -> io::Result<()> {
-        if let Some(code) = result.as_ref().err().and_then(io::Error::raw_os_error) {
-            self.last_error.store(code, Ordering::Relaxed);
-        }
-        result
+        Ok(Self { file: Arc::new(file), length, writable, last_error: HostError::default() })
     }
 
     fn writing(&self) -> io::Result<()> {
@@ -104,13 +130,13 @@ impl Storage for FileStorage {
 
     fn read_at(&self, slices: &[VolatileSlice<'_>], offset: u64) -> io::Result<()> {
         let once = |rest: &[VolatileSlice<'_>], at| iovec::preadv(self.file.as_fd(), rest, at);
-        self.checked(iovec::all(slices, offset, once))
+        self.last_error.checked(iovec::all(slices, offset, once))
     }
 
     fn write_at(&self, slices: &[VolatileSlice<'_>], offset: u64) -> io::Result<()> {
         self.writing()?;
         let once = |rest: &[VolatileSlice<'_>], at| iovec::pwritev(self.file.as_fd(), rest, at);
-        self.checked(iovec::all(slices, offset, once))
+        self.last_error.checked(iovec::all(slices, offset, once))
     }
 
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
@@ -122,19 +148,24 @@ impl Storage for FileStorage {
         let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match fallocate(&self.file, punch, offset, length) {
             Err(rustix::io::Errno::OPNOTSUPP) => self.write_zeroes(offset, length),
-            other => self.checked(other.map_err(io::Error::from)),
+            other => self.last_error.checked(other.map_err(io::Error::from)),
         }
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.checked(self.file.sync_data())
+        self.last_error.checked(self.file.sync_data())
     }
 
     fn host_error(&self) -> Option<io::Error> {
-        match self.last_error.load(Ordering::Relaxed) {
-            0 => None,
-            code => Some(io::Error::from_raw_os_error(code)),
-        }
+        self.last_error.last()
+    }
+
+    fn parts(&self) -> Option<Vec<Segment>> {
+        Some(vec![Segment::File { file: self.file.clone(), offset: 0, length: self.length }])
+    }
+
+    fn note_host_error(&self, errno: i32) {
+        self.last_error.note(errno);
     }
 }
 
@@ -207,7 +238,7 @@ pub struct ComposedStorage {
     /// Where each segment starts on the disk.
     starts: Vec<u64>,
     length: u64,
-    last_error: AtomicI32,
+    last_error: HostError,
 }
 
 impl ComposedStorage {
@@ -281,11 +312,7 @@ impl Storage for ComposedStorage {
     }
 
     fn read_at(&self, slices: &[VolatileSlice<'_>], offset: u64) -> io::Result<()> {
-        let result = self.read_parts(slices, offset);
-        if let Some(code) = result.as_ref().err().and_then(io::Error::raw_os_error) {
-            self.last_error.store(code, Ordering::Relaxed);
-        }
-        result
+        self.last_error.checked(self.read_parts(slices, offset))
     }
 
     fn write_at(&self, _slices: &[VolatileSlice<'_>], _offset: u64) -> io::Result<()> {
@@ -297,10 +324,15 @@ impl Storage for ComposedStorage {
     }
 
     fn host_error(&self) -> Option<io::Error> {
-        match self.last_error.load(Ordering::Relaxed) {
-            0 => None,
-            code => Some(io::Error::from_raw_os_error(code)),
-        }
+        self.last_error.last()
+    }
+
+    fn parts(&self) -> Option<Vec<Segment>> {
+        Some(self.segments.clone())
+    }
+
+    fn note_host_error(&self, errno: i32) {
+        self.last_error.note(errno);
     }
 }
 
