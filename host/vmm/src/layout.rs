@@ -12,6 +12,12 @@ pub const GDT: GuestAddress = GuestAddress(0x500);
 /// `struct hvm_start_info` of the PVH protocol.
 pub const PVH_START_INFO: GuestAddress = GuestAddress(0x6000);
 
+/// Its list of modules: the initramfs.
+pub const PVH_MODULES: GuestAddress = GuestAddress(0x6040);
+
+/// Its memory map.
+pub const PVH_MEMORY_MAP: GuestAddress = GuestAddress(0x6080);
+
 /// `struct boot_params` of the Linux boot protocol ("zero page").
 pub const ZERO_PAGE: GuestAddress = GuestAddress(0x7000);
 
@@ -24,12 +30,17 @@ pub const COMMAND_LINE: GuestAddress = GuestAddress(0x2_0000);
 /// Bytes of the command line, the final zero included: `COMMAND_LINE_SIZE` of Linux on x86.
 pub const COMMAND_LINE_BYTES_MAX: usize = 2048;
 
-/// The MP table: the last kibibyte of base memory, where firmware puts it (MP specification 1.4,
-/// section 4).
-pub const MP_TABLE: GuestAddress = GuestAddress(BASE_MEMORY_END - 0x400);
-
-/// Where memory that a kernel may use ends below the first mebibyte; the MP table is outside.
+/// Where base memory ends: all of it below is the kernel's, and nothing is mapped from here to
+/// [`BIOS_AREA`].
 pub const BASE_MEMORY_END: u64 = 0xa_0000;
+
+/// Where firmware would be. A kernel searches it for tables and never takes it as memory.
+pub const BIOS_AREA: std::ops::Range<u64> = 0xf_0000..0x10_0000;
+
+/// The MP floating pointer, and the MP configuration table right behind it: at the start of the "BIOS ROM
+/// address space" (MP specification 1.4, section 4). The other places that a kernel searches, the ends of
+/// base memory, hold one kibibyte: too few for the table of as many processors as a machine may have.
+pub const MP_TABLE: GuestAddress = GuestAddress(BIOS_AREA.start);
 
 /// Where kernels are loaded, and where memory goes on after the hole for firmware.
 pub const HIGH_MEMORY: GuestAddress = GuestAddress(0x10_0000);
@@ -48,6 +59,13 @@ pub const VIRTIO_IRQ_FIRST: u32 = 5;
 
 /// The I/O APIC has this many inputs.
 pub const IRQ_COUNT: u32 = 24;
+
+/// Most virtio-mmio devices in a machine: one for each input of the I/O APIC from the first one's on.
+pub const VIRTIO_DEVICES_MAX: usize = (IRQ_COUNT - VIRTIO_IRQ_FIRST) as usize;
+
+/// Most processors in a machine. Local APIC IDs are 8 bits wide, one of them is the I/O APIC's, and 255
+/// addresses all.
+pub const CPUS_MAX: u8 = 254;
 
 /// Three pages that KVM needs on Intel processors without "unrestricted guest" for its own use.
 pub const KVM_TSS: GuestAddress = GuestAddress(0xfffb_d000);

@@ -1,0 +1,72 @@
+//! Whole boots: what ends up in memory, read back with the numbers that the specifications give, not with
+//! those that it was written with.
+
+mod kernels;
+mod linux64;
+mod mp_table;
+mod mutations;
+mod pvh;
+mod real;
+mod refusals;
+
+use super::{Entry, Failure, Payload, load};
+use crate::layout;
+use std::fs::File;
+use std::io::Write;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// A machine of so many MiB, in which a kernel may be put.
+struct Machine {
+    memory: GuestMemoryMmap,
+}
+
+impl Machine {
+    fn new(mebibytes: u64) -> Self {
+        let ranges = layout::memory_ranges(mebibytes * MIB);
+        let ranges: Vec<_> = ranges.into_iter().map(|(start, bytes)| (start, bytes as usize)).collect();
+        Self { memory: GuestMemoryMmap::from_ranges(&ranges).unwrap() }
+    }
+
+    fn load(&self, kernel: &[u8], initramfs: &[u8], command_line: &str) -> Result<Entry, Failure> {
+        let (mut kernel, mut initramfs) = (file_of(kernel), file_of(initramfs));
+        let payload = Payload { kernel: &mut kernel, initramfs: &mut initramfs, command_line, cpus: 2 };
+        load(&self.memory, payload)
+    }
+
+    fn bytes(&self, address: u64, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.memory.read_slice(&mut bytes, GuestAddress(address)).unwrap();
+        bytes
+    }
+
+    fn u8(&self, address: u64) -> u8 {
+        self.bytes(address, 1)[0]
+    }
+
+    fn u16(&self, address: u64) -> u16 {
+        u16::from_le_bytes(self.bytes(address, 2).try_into().unwrap())
+    }
+
+    fn u32(&self, address: u64) -> u32 {
+        u32::from_le_bytes(self.bytes(address, 4).try_into().unwrap())
+    }
+
+    fn u64(&self, address: u64) -> u64 {
+        u64::from_le_bytes(self.bytes(address, 8).try_into().unwrap())
+    }
+
+    /// The text from `address` to its final zero.
+    fn text(&self, address: u64) -> String {
+        let bytes = (address..).map(|address| self.u8(address)).take_while(|byte| *byte != 0);
+        String::from_utf8(bytes.collect()).unwrap()
+    }
+}
+
+fn file_of(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
