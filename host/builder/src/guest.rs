@@ -9,7 +9,7 @@ use crate::{
     session::{self, LayerReceiver},
 };
 use kiln_devices::Storage;
-use kiln_engine::{Accel, Disk, Initramfs, Machine, MachineSpec};
+use kiln_engine::{Accel, Counters, CpuModel, Disk, Initramfs, Machine, MachineSpec, Settings};
 use kiln_protocol::{AGENT_PORT, Job, StepReport};
 use kiln_store::Store;
 use std::{
@@ -42,6 +42,8 @@ pub struct GuestSettings {
     pub memory_mib: u32,
     /// Processors; as many as pay off if not given.
     pub cpus: Option<NonZeroU8>,
+    /// What they look like.
+    pub cpu_model: CpuModel,
     /// Size of the scratch disk in bytes.
     pub scratch_size: u64,
     /// Whether the guest's console goes to standard error.
@@ -104,7 +106,8 @@ impl GuestSettings {
     }
 
     fn launch(&self, disks: Vec<Disk>, surroundings: Surroundings) -> Result<Box<dyn Machine>, Error> {
-        let choice = kiln_engine::choose(self.accel).map_err(Kind::Engine)?;
+        let settings = Settings { cache: Some(surroundings.store.path().to_owned()) };
+        let choice = kiln_engine::choose(self.accel, &settings).map_err(Kind::Engine)?;
         if let Some(notice) = &choice.notice {
             surroundings.observer.event(Event::Notice(notice));
         }
@@ -116,6 +119,7 @@ impl GuestSettings {
             initramfs: Initramfs::with_init(&agent).finish(),
             extra_command_line: Vec::new(),
             cpus,
+            cpu_model: self.cpu_model,
             memory_mib: self.memory_mib,
             disks,
             ports: vec![AGENT_PORT],
@@ -176,6 +180,15 @@ fn power_off(machine: Box<dyn Machine>) {
     drop(machine);
 }
 
+/// What the boot has cost, in counts that hardly change from host to host, and in times.
+fn boot_cost(counters: &Counters) -> String {
+    let Counters { start_us, run_us, exits, port_exits, mmio_exits, kicks, interrupts } = counters;
+    format!(
+        "agent ready after {exits} exits ({port_exits} for ports, {mmio_exits} for device registers), {kicks} \
+         kicks and {interrupts} interrupts; first instruction after {start_us} µs, agent {run_us} µs later"
+    )
+}
+
 fn follow(
     machine: &mut dyn Machine,
     job: &Job,
@@ -184,5 +197,8 @@ fn follow(
     observer: &dyn Observer,
 ) -> Result<Vec<StepReport>, Error> {
     let stream = machine.accept(AGENT_PORT, Instant::now() + BOOT_DEADLINE).map_err(Kind::Engine)?;
+    if let Some(counters) = machine.counters() {
+        observer.event(Event::Detail(&boot_cost(&counters)));
+    }
     session::run_job(stream, job, stdin, observer, layer)
 }

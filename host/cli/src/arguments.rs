@@ -3,7 +3,7 @@
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use kiln_builder::{OutputSpec, parse_size};
-use kiln_engine::Accel;
+use kiln_engine::{Accel, CpuModel};
 use kiln_image::reference::{ArchiveReference, ImageName};
 use std::{num::NonZeroU8, path::PathBuf, time::Duration};
 
@@ -95,6 +95,9 @@ pub struct MachineArguments {
     /// Processors of the VM [default: all of the host's, at most 8; 1 when emulated]
     #[arg(long, value_name = "N")]
     pub cpus: Option<NonZeroU8>,
+    /// What the processors look like; emulation has a model of its own
+    #[arg(long, value_enum, default_value_t = CpuArgument::V3, value_name = "MODEL")]
+    pub cpu: CpuArgument,
     /// Size of the scratch disk; only what is used is taken from the host [default: 64GiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub disk_size: Option<u64>,
@@ -123,6 +126,29 @@ impl From<AccelArgument> for Accel {
             AccelArgument::Auto => Self::Auto,
             AccelArgument::Kvm => Self::Kvm,
             AccelArgument::Tcg => Self::Tcg,
+        }
+    }
+}
+
+/// `--cpu`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CpuArgument {
+    /// The same on every host
+    #[value(name = "x86-64-v3")]
+    V3,
+    /// The same on every host, and on older ones
+    #[value(name = "x86-64-v2")]
+    V2,
+    /// All that the host's have
+    Host,
+}
+
+impl From<CpuArgument> for CpuModel {
+    fn from(argument: CpuArgument) -> Self {
+        match argument {
+            CpuArgument::V3 => Self::X86_64V3,
+            CpuArgument::V2 => Self::X86_64V2,
+            CpuArgument::Host => Self::Host,
         }
     }
 }

@@ -17,6 +17,7 @@ pub fn settings(arguments: &MachineArguments, disk_size: Option<u64>) -> Result<
         lib_dir: installation::lib_dir()?,
         memory_mib,
         cpus: arguments.cpus,
+        cpu_model: arguments.cpu.into(),
         scratch_size: arguments.disk_size.or(disk_size).unwrap_or(DEFAULT_DISK_SIZE),
         show_console: arguments.verbose > 1,
     })

@@ -39,18 +39,25 @@ impl Board {
 
     /// A guest connects: gives the guest's end, and the other to whoever accepts.
     pub fn arrive(&self, port: u32) -> Option<UnixStream> {
-        let mut state = self.lock();
-        if state.ended.is_some() {
-            return None;
-        }
-        let waiting = state.arrivals.get_mut(&port).filter(|waiting| waiting.len() < BACKLOG)?;
         let (guest, host) = UnixStream::pair().ok()?;
         // More room only saves waiting; whatever the kernel gives is right.
         let _ = sockopt::set_socket_send_buffer_size(&guest, STREAM_BYTES);
         let _ = sockopt::set_socket_send_buffer_size(&host, STREAM_BYTES);
-        waiting.push_back(host);
+        self.hand_in(port, host).then_some(guest)
+    }
+
+    /// A guest connected: `stream` waits to be accepted. False, and it is closed, when nobody may
+    /// connect there, or too many wait already.
+    pub fn hand_in(&self, port: u32, stream: UnixStream) -> bool {
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            return false;
+        }
+        let waiting = state.arrivals.get_mut(&port).filter(|waiting| waiting.len() < BACKLOG);
+        let Some(waiting) = waiting else { return false };
+        waiting.push_back(stream);
         self.changed.notify_all();
-        Some(guest)
+        true
     }
 
     /// The machine has ended; only the first word counts.

@@ -16,6 +16,13 @@ pub enum Accel {
     Tcg,
 }
 
+/// What engines are to know of their surroundings.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// An existing directory for what need not be found out twice.
+    pub cache: Option<PathBuf>,
+}
+
 /// An engine that works here.
 pub struct Choice {
     /// To launch with.
@@ -30,17 +37,21 @@ pub struct Choice {
 ///
 /// # Errors
 /// When none can; the reason of each is in the message.
-pub fn choose(accel: Accel) -> Result<Choice, Error> {
+pub fn choose(accel: Accel, settings: &Settings) -> Result<Choice, Error> {
     first_found(match accel {
-        Accel::Auto => engines(),
-        Accel::Kvm => vec![Box::new(Kvm)],
+        Accel::Auto => engines(settings),
+        Accel::Kvm => vec![Box::new(kvm(settings).even_if_slow())],
         Accel::Tcg => vec![Box::new(Qemu::from_environment())],
     })
 }
 
 /// All engines, the fastest first.
-pub fn engines() -> Vec<Box<dyn Engine>> {
-    vec![Box::new(Kvm), Box::new(Qemu::from_environment())]
+pub fn engines(settings: &Settings) -> Vec<Box<dyn Engine>> {
+    vec![Box::new(kvm(settings)), Box::new(Qemu::from_environment())]
+}
+
+fn kvm(settings: &Settings) -> Kvm {
+    Kvm::from_environment().with_cache(settings.cache.clone())
 }
 
 fn first_found(engines: Vec<Box<dyn Engine>>) -> Result<Choice, Error> {

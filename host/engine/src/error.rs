@@ -43,6 +43,10 @@ pub(crate) enum Kind {
     TooManyDisks(usize, usize),
     #[error("a disk's serial {0:?} is longer than {max} bytes", max = kiln_devices::SERIAL_BYTES)]
     LongSerial(String),
+    #[error("the disk {0:?} is not made of files, which another process could open")]
+    DiskWithoutFiles(String),
+    #[error("the disk {0:?} is to be written, but is not one whole file")]
+    DiskInParts(String),
     #[error("{0} MiB of memory, but a machine needs at least {1}")]
     TooLittleMemory(u32, u32),
     #[error("{0} MiB of memory, but a machine can have at most {1}")]

@@ -121,6 +121,7 @@ impl Drop for FakeMachine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CpuModel;
     use std::io::{Read, Write};
     use std::num::NonZeroU8;
     use std::time::Duration;
@@ -133,6 +134,7 @@ mod tests {
             initramfs: Vec::new(),
             extra_command_line: Vec::new(),
             cpus: NonZeroU8::MIN,
+            cpu_model: CpuModel::default(),
             memory_mib: 64,
             disks: Vec::new(),
             ports: vec![PORT],

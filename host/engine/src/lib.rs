@@ -4,8 +4,8 @@
 //! ([`Engine::probe`]) and launches a [`MachineSpec`]; the [`Machine`] hands out what the guest
 //! connects to, and ends. Nothing is left behind however it ends: dropping a machine kills it.
 //!
-//! [`qemu`] emulates, needs no privilege at all and drives the devices of `kiln-devices` through
-//! vhost-user; [`kvm`] is not built yet and says so; [`fake`] plays the guest in tests.
+//! [`kvm`] runs our own VMM in a process of its own; [`qemu`] emulates, needs no privilege at all and
+//! drives the same devices of `kiln-devices` through vhost-user; [`fake`] plays the guest in tests.
 
 mod board;
 mod choose;
@@ -23,11 +23,11 @@ mod spec;
 mod tie;
 
 pub use board::Killer;
-pub use choose::{Accel, Choice, choose, engines};
+pub use choose::{Accel, Choice, Settings, choose, engines};
 pub use error::Error;
 pub use initramfs::Initramfs;
 pub use kiln_vmm::channel::Counters;
-pub use spec::{Disk, MachineSpec};
+pub use spec::{CpuModel, Disk, MachineSpec};
 
 use std::num::NonZeroU8;
 use std::os::unix::net::UnixStream;

@@ -31,7 +31,7 @@ pub(crate) struct Program {
     pub input: Option<OwnedFd>,
     /// What it inherits besides the standard descriptors, under the numbers they have here. Our
     /// copies are closed when it has ended.
-    pub descriptors: Vec<OwnedFd>,
+    pub descriptors: Vec<Box<dyn AsRawFd + Send>>,
     /// Done in the process before it becomes the program, last of all.
     pub preparation: Option<Preparation>,
 }
@@ -311,7 +311,7 @@ impl Program {
         }
         command.stdin(self.input.take().map_or_else(Stdio::null, Stdio::from));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let descriptors = self.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let descriptors = self.descriptors.iter().map(|open| open.as_raw_fd()).collect();
         tie_to_this_thread(&mut command, descriptors, self.preparation.clone());
         command
     }

@@ -1,8 +1,13 @@
 //! What machine to run.
 
-use kiln_devices::Storage;
+use crate::Error;
+use crate::error::Kind;
+use crate::kernel::KernelFormat;
+use kiln_devices::{SERIAL_BYTES, Storage};
+pub use kiln_vmm::channel::CpuModel;
 use std::io::Write;
 use std::num::NonZeroU8;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +21,8 @@ pub struct MachineSpec {
     pub extra_command_line: Vec<String>,
     /// Virtual CPUs.
     pub cpus: NonZeroU8,
+    /// What they look like. Only virtual hardware can choose: emulation has one model of its own.
+    pub cpu_model: CpuModel,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// In the order in which the guest sees them; better go by the serial.
@@ -24,6 +31,34 @@ pub struct MachineSpec {
     pub ports: Vec<u32>,
     /// Gets the console live. When it takes too long, parts of the console are left out.
     pub console: Option<Box<dyn Write + Send>>,
+}
+
+/// What an engine's machines can have.
+pub(crate) struct Limits {
+    /// Disks at most.
+    pub disks: usize,
+    pub memory_mib: RangeInclusive<u32>,
+}
+
+impl MachineSpec {
+    /// What can be known to fail before anything is started.
+    pub(crate) fn check(&self, limits: &Limits) -> Result<(), Error> {
+        KernelFormat::of(&self.kernel)?;
+        if self.disks.len() > limits.disks {
+            return Err(Kind::TooManyDisks(self.disks.len(), limits.disks).into());
+        }
+        let (least, most) = (*limits.memory_mib.start(), *limits.memory_mib.end());
+        if self.memory_mib < least {
+            return Err(Kind::TooLittleMemory(self.memory_mib, least).into());
+        }
+        if self.memory_mib > most {
+            return Err(Kind::TooMuchMemory(self.memory_mib, most).into());
+        }
+        match self.disks.iter().find(|disk| disk.serial.len() > SERIAL_BYTES) {
+            Some(disk) => Err(Kind::LongSerial(disk.serial.clone()).into()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A disk of the machine.

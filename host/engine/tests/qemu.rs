@@ -2,7 +2,7 @@
 
 use kiln_devices::{ComposedStorage, FileStorage, Segment, Storage};
 use kiln_engine::qemu::Qemu;
-use kiln_engine::{Disk, Engine, Exit, Initramfs, Machine, MachineSpec};
+use kiln_engine::{CpuModel, Disk, Engine, Exit, Initramfs, Machine, MachineSpec};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::num::NonZeroU8;
 use std::os::unix::net::UnixStream;
@@ -49,6 +49,7 @@ fn spec(test: &str) -> MachineSpec {
         initramfs: Initramfs::with_init(init()).finish(),
         extra_command_line: vec![format!("KILN_TEST={test}")],
         cpus: NonZeroU8::MIN,
+        cpu_model: CpuModel::default(),
         memory_mib: 256,
         disks: Vec::new(),
         ports: vec![PORT],

@@ -36,6 +36,7 @@ fn guest() -> GuestSettings {
         lib_dir: PathBuf::new(),
         memory_mib: 512,
         cpus: None,
+        cpu_model: Default::default(),
         scratch_size: 2 << 30,
         show_console: false,
     }

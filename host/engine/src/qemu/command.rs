@@ -107,7 +107,7 @@ fn device(kind: DeviceKind, index: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::MachineSpec;
+    use crate::{CpuModel, MachineSpec};
 
     fn words(cpus: u8) -> String {
         let spec = MachineSpec {
@@ -115,6 +115,7 @@ mod tests {
             initramfs: Vec::new(),
             extra_command_line: vec!["debug=1".into()],
             cpus: NonZeroU8::new(cpus).unwrap(),
+            cpu_model: CpuModel::default(),
             memory_mib: 512,
             disks: Vec::new(),
             ports: Vec::new(),

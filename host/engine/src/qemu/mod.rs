@@ -16,14 +16,14 @@ mod tsc;
 use crate::board::{Board, Ports};
 use crate::console::Console;
 use crate::error::Kind;
-use crate::kernel::KernelFormat;
 use crate::machine::ProcessMachine;
 use crate::memory_file;
 use crate::process::{Process, Program};
+use crate::spec::Limits;
 use crate::{Disk, Engine, Error, Machine, MachineSpec, Unusable, Usable};
 use command::{DeviceKind, Inherited};
 use keeper::Keeper;
-use kiln_devices::{Blk, BlkOptions, Device, Rng, SERIAL_BYTES, Vsock};
+use kiln_devices::{Blk, BlkOptions, Device, Rng, Vsock};
 use serve::Served;
 use std::num::NonZeroU8;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -43,6 +43,8 @@ const MEMORY_MIB_MIN: u32 = 64;
 /// With twice as much, addresses are longer than the 40 bits of QEMU's processor, which then ends
 /// without a word. With this much, Linux takes 18 seconds and 8 GiB of the host to start.
 const MEMORY_MIB_MAX: u32 = 512 * 1024;
+
+const LIMITS: Limits = Limits { disks: DISKS_MAX, memory_mib: MEMORY_MIB_MIN..=MEMORY_MIB_MAX };
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -99,7 +101,7 @@ impl Engine for Qemu {
         let program = Program {
             path,
             arguments: arguments.collect(),
-            descriptors: links.chain([initramfs.into()]).collect(),
+            descriptors: links.chain([initramfs.into()]).map(|open| Box::new(open) as _).collect(),
             ..Program::default()
         };
         let output = Console::new(spec.console);
@@ -114,20 +116,7 @@ fn check(spec: &MachineSpec) -> Result<(), Error> {
     if !Path::new(DESCRIPTORS).exists() {
         return Err(Kind::NoProc.into());
     }
-    KernelFormat::of(&spec.kernel)?;
-    if spec.disks.len() > DISKS_MAX {
-        return Err(Kind::TooManyDisks(spec.disks.len(), DISKS_MAX).into());
-    }
-    if spec.memory_mib < MEMORY_MIB_MIN {
-        return Err(Kind::TooLittleMemory(spec.memory_mib, MEMORY_MIB_MIN).into());
-    }
-    if spec.memory_mib > MEMORY_MIB_MAX {
-        return Err(Kind::TooMuchMemory(spec.memory_mib, MEMORY_MIB_MAX).into());
-    }
-    match spec.disks.iter().find(|disk| disk.serial.len() > SERIAL_BYTES) {
-        Some(disk) => Err(Kind::LongSerial(disk.serial.clone()).into()),
-        None => Ok(()),
-    }
+    spec.check(&LIMITS)
 }
 
 type Links = Vec<(DeviceKind, OwnedFd)>;

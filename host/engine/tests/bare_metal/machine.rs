@@ -2,7 +2,7 @@
 
 use crate::guest;
 use kiln_devices::FileStorage;
-use kiln_engine::{Disk, Exit, Machine, MachineSpec};
+use kiln_engine::{CpuModel, Disk, Exit, Machine, MachineSpec};
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroU8;
@@ -58,6 +58,7 @@ impl Run {
             initramfs: Vec::new(),
             extra_command_line: scenarios.iter().map(|name| format!("scenario={name}")).collect(),
             cpus: NonZeroU8::new(cpus).unwrap(),
+            cpu_model: CpuModel::default(),
             memory_mib: 128,
             disks,
             ports: PORTS.collect(),

@@ -1,0 +1,171 @@
+//! Our own machine on `/dev/kvm`.
+//!
+//! It runs in a process of its own, which is the same program started once more with a word that
+//! nobody types: so that it can give up every right before its guest runs, and so that a guest that
+//! breaks out of the machine finds itself in that process, not in this one. This side opens all
+//! files, hands them over as open descriptors, and then only listens (`kiln_vmm::channel`): to the
+//! console, to complaints, and to who connects.
+
+mod cache;
+mod device;
+mod keeper;
+mod line;
+mod order;
+mod probe;
+
+use crate::board::Board;
+use crate::console::Console;
+use crate::error::Kind;
+use crate::machine::ProcessMachine;
+use crate::process::{Process, Program};
+use crate::spec::Limits;
+use crate::{Engine, Error, Machine, MachineSpec, Unusable, Usable};
+use cache::Circumstances;
+use keeper::Keeper;
+use kiln_vmm::channel::{Order, Verdict};
+use line::Line;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The engine's.
+const NAME: &str = "kvm";
+
+/// The running program, also when its file has been replaced.
+const OURSELVES: &str = "/proc/self/exe";
+
+/// What the process is called in lists of processes.
+const PROCESS_NAME: &str = "kiln-vmm";
+
+/// First argument by which the program knows that it is to be the VMM process.
+pub const VMM_ARGUMENT: &str = "vmm";
+
+/// The I/O APIC has an interrupt line for this many virtio-mmio devices (`kiln_vmm`'s `layout.rs`), two
+/// of which the socket and the random number device take.
+const LIMITS: Limits = Limits { disks: 19 - 2, memory_mib: 64..=512 * 1024 };
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Kvm {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    cache: Option<PathBuf>,
+    slow_will_do: bool,
+}
+
+impl Kvm {
+    /// The VMM is this program, called with [`VMM_ARGUMENT`].
+    pub fn from_environment() -> Self {
+        Self::at(OURSELVES.into()).with_arguments([VMM_ARGUMENT])
+    }
+
+    /// The VMM is the program at the path `program`, called without arguments.
+    pub fn at(program: PathBuf) -> Self {
+        Self { program, arguments: Vec::new(), cache: None, slow_will_do: false }
+    }
+
+    /// Calls the program with these.
+    pub fn with_arguments<A: Into<OsString>>(self, arguments: impl IntoIterator<Item = A>) -> Self {
+        Self { arguments: arguments.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// Keeps what a probe finds in this directory, if it is there.
+    pub fn with_cache(self, directory: Option<PathBuf>) -> Self {
+        Self { cache: directory, ..self }
+    }
+
+    /// Is worth launching also where its guests are slower than under emulation.
+    pub fn even_if_slow(self) -> Self {
+        Self { slow_will_do: true, ..self }
+    }
+
+    fn program(&self) -> Program {
+        Program {
+            path: self.program.clone(),
+            called: Some(PROCESS_NAME),
+            arguments: self.arguments.clone(),
+            without_environment: true,
+            ..Program::default()
+        }
+    }
+
+    /// What a probe says, now or before.
+    fn verdict(&self) -> Result<Verdict, Unusable> {
+        let device = device::open()?;
+        let cache = self.cache.as_deref().filter(|directory| directory.is_dir());
+        let Some((cache, circumstances)) = cache.zip(Circumstances::now(&self.program, &device)) else {
+            return probe::ask(self, device);
+        };
+        if let Some(verdict) = cache::recall(cache, &circumstances) {
+            return Ok(verdict);
+        }
+        let verdict = probe::ask(self, device)?;
+        cache::keep(cache, circumstances, &verdict);
+        Ok(verdict)
+    }
+}
+
+impl Engine for Kvm {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn find(&self) -> Result<PathBuf, Unusable> {
+        match self.verdict()? {
+            Verdict::Slow { factor } if !self.slow_will_do => Err(slow(factor)),
+            verdict => usable(verdict).map(|usable| usable.path),
+        }
+    }
+
+    /// One that is slow works, and its version says so.
+    fn probe(&self) -> Result<Usable, Unusable> {
+        usable(self.verdict()?)
+    }
+
+    fn launch(&self, spec: MachineSpec) -> Result<Box<dyn Machine>, Error> {
+        spec.check(&LIMITS)?;
+        let (specification, descriptors) = order::open(&spec)?;
+        let (line, theirs) = Line::with(&Order::Run(Box::new(specification)))
+            .map_err(|error| Kind::Setup("the channel to the VMM process", error))?;
+        let board = Board::new(&spec.ports);
+        let output = Console::new(spec.console);
+        let console = output.tail.clone();
+        let counters = Arc::default();
+        let keeper = Keeper {
+            line,
+            disks: spec.disks.into_iter().map(|disk| disk.storage).collect(),
+            board: board.clone(),
+            console: console.clone(),
+            counters: Arc::clone(&counters),
+            ending: None,
+        };
+        let program = Program { input: Some(theirs), descriptors, ..self.program() };
+        let process = Process::start(NAME, program, output, Box::new(keeper))?;
+        Ok(Box::new(ProcessMachine { process, devices: (), board, console, counters }))
+    }
+}
+
+fn usable(verdict: Verdict) -> Result<Usable, Unusable> {
+    let host = rustix::system::uname();
+    let version = format!("KVM API {}, Linux {}", device::API_VERSION, host.release().to_string_lossy());
+    let path = device::DEVICE.into();
+    match verdict {
+        Verdict::Usable => Ok(Usable { path, version }),
+        Verdict::Slow { factor } => Ok(Usable { path, version: format!("{version}; {}", slowness(factor)) }),
+        Verdict::Unusable(why) => {
+            let reason = format!("{} opens, but Linux cannot run on it: {why}", device::DEVICE);
+            Err(Unusable { reason, remedy: None })
+        }
+    }
+}
+
+fn slow(factor: u32) -> Unusable {
+    Unusable {
+        reason: format!("{} works, but {}", device::DEVICE, slowness(factor)),
+        remedy: Some("--accel kvm uses it all the same".into()),
+    }
+}
+
+fn slowness(factor: u32) -> String {
+    format!("its guests' kernels run {factor} times slower than programs of this host")
+}
