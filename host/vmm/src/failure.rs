@@ -1,1 +1,0 @@
-//! Why a virtual processor cannot go on, in words that name the instruction.
