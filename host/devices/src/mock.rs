@@ -1,10 +1,14 @@
 //! A driver for tests: it lays descriptors out as it likes, also as no driver may.
 
+pub(crate) mod bus;
+
 use crate::{Device, GuestMemoryMmap, Interrupt, Queue, Ring};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress};
+
+pub(crate) use bus::Bus;
 
 pub(crate) const QUEUE_SIZE: u16 = 64;
 pub(crate) const MEMORY_BYTES: usize = 4 << 20;
@@ -27,6 +31,21 @@ pub(crate) struct Descriptor {
     pub len: u32,
     pub flags: u16,
     pub next: u16,
+}
+
+/// What brings a driver's kicks to its device.
+pub(crate) trait Carrier {
+    /// Has the device look at all its queues, in the order of the specification.
+    fn kick(&mut self, drivers: &mut [&mut Driver]);
+}
+
+/// No transport at all: the device is called on the drivers' queues.
+impl<D: Device> Carrier for D {
+    fn kick(&mut self, drivers: &mut [&mut Driver]) {
+        let memory = drivers[0].memory.clone();
+        let mut rings: Vec<_> = drivers.iter_mut().map(|driver| driver.ring()).collect();
+        self.process(&memory, &mut rings);
+    }
 }
 
 /// One queue as its driver sees it.
@@ -54,15 +73,21 @@ pub(crate) fn memory() -> GuestMemoryMmap {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).unwrap()
 }
 
+/// Where the `index`th queue has its descriptors, its available and its used ring.
+pub(crate) fn addresses(index: u64) -> [u64; 3] {
+    let base = 0x1000 + index * QUEUE_BYTES;
+    [base, base + AVAILABLE, base + USED]
+}
+
 impl Driver {
     /// The `index`th queue in `memory`.
     pub fn new(memory: &GuestMemoryMmap, index: u64) -> Self {
-        let base = 0x1000 + index * QUEUE_BYTES;
+        let [base, available, used] = addresses(index);
         let mut queue = Queue::new(QUEUE_SIZE).unwrap();
         queue.set_size(QUEUE_SIZE);
         queue.try_set_desc_table_address(GuestAddress(base)).unwrap();
-        queue.try_set_avail_ring_address(GuestAddress(base + AVAILABLE)).unwrap();
-        queue.try_set_used_ring_address(GuestAddress(base + USED)).unwrap();
+        queue.try_set_avail_ring_address(GuestAddress(available)).unwrap();
+        queue.try_set_used_ring_address(GuestAddress(used)).unwrap();
         queue.set_ready(true);
         let interrupts = Counter::default();
         let memory = memory.clone();
@@ -73,9 +98,8 @@ impl Driver {
         Ring::new(&mut self.queue, &self.interrupts)
     }
 
-    pub fn process(&mut self, device: &mut dyn Device) {
-        let memory = self.memory.clone();
-        device.process(&memory, &mut [self.ring()]);
+    pub fn process(&mut self, device: &mut impl Carrier) {
+        device.kick(&mut [self]);
     }
 
     pub fn interrupts(&self) -> usize {

@@ -359,6 +359,29 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_a_copy_elsewhere_is_remembered() {
+        let file = FileStorage::read_only(tempfile::tempfile().unwrap()).unwrap();
+        let composed = ComposedStorage::new([]).unwrap();
+        for storage in [&file as &dyn Storage, &composed] {
+            storage.note_host_error(libc::ENOSPC);
+            assert_eq!(storage.host_error().unwrap().kind(), io::ErrorKind::StorageFull);
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_disk_make_the_same_disk() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[7; 1000], 0).unwrap();
+        let whole = FileStorage::writable(file).unwrap();
+        let part = whole.parts().unwrap().remove(0);
+        assert!(matches!(part, Segment::File { offset: 0, length: 1000, .. }));
+        let disk = ComposedStorage::new([Segment::Zeroes(24), part]).unwrap();
+        let copy = ComposedStorage::new(disk.parts().unwrap()).unwrap();
+        assert_eq!(read(&copy, 0, 1024).unwrap(), [vec![0; 24], vec![7; 1000]].concat());
+        assert_eq!(copy.len(), disk.len());
+    }
+
+    #[test]
     fn a_read_only_file_is_not_changed() {
         let file = FileStorage::read_only(tempfile::tempfile().unwrap()).unwrap();
         let error = file.write_at(&[VolatileSlice::from(&mut [1; 512][..])], 0).unwrap_err();

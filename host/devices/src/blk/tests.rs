@@ -1,5 +1,7 @@
 use super::*;
-use crate::mock::{BUFFERS, Descriptor, Driver, INDIRECT, MEMORY_BYTES, NEXT, WRITE, cut, memory};
+use crate::mock::{
+    BUFFERS, Bus, Carrier, Descriptor, Driver, INDIRECT, MEMORY_BYTES, NEXT, WRITE, cut, memory,
+};
 use crate::{ComposedStorage, FileStorage, Segment};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -10,9 +12,9 @@ const STATUS: u64 = BUFFERS + 0x1000;
 const DATA: u64 = BUFFERS + 0x10_000;
 const UNTOUCHED: u8 = 0xee;
 
-struct Bench {
+struct Bench<C = Blk> {
     driver: Driver,
-    device: Blk,
+    device: C,
     file: File,
 }
 
@@ -43,6 +45,16 @@ fn range(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
 }
 
 impl Bench {
+    /// The same disk behind registers.
+    fn over_mmio(self) -> Bench<Bus> {
+        let Self { driver, device, file } = self;
+        let bus = Bus::new(Box::new(device), &driver.memory);
+        bus.start();
+        Bench { driver, device: bus, file }
+    }
+}
+
+impl<C: Carrier> Bench<C> {
     /// Runs one request: what the driver sends, cut in so many pieces, and how many bytes it wants.
     /// Gives the status and the used length.
     fn request(&mut self, out: &[u8], out_pieces: usize, wanted: usize, in_pieces: usize) -> (u32, u32) {
@@ -76,25 +88,33 @@ impl Bench {
 #[test]
 fn data_is_read_however_the_buffers_are_cut() {
     for (out_pieces, in_pieces) in [(1, 1), (2, 2), (16, 17), (3, 50)] {
-        let mut bench = writable();
-        let wanted = 64 * 1024;
-        let answer = bench.request(&header(spec::VIRTIO_BLK_T_IN, 3), out_pieces, wanted, in_pieces);
-        assert_eq!(answer, (spec::VIRTIO_BLK_S_OK, 64 * 1024 + 1));
-        assert!(bench.driver.read(bench.input(), wanted) == content()[3 * 512..][..wanted]);
+        read_in_pieces(writable(), out_pieces, in_pieces);
+        read_in_pieces(writable().over_mmio(), out_pieces, in_pieces);
     }
+}
+
+fn read_in_pieces(mut bench: Bench<impl Carrier>, out_pieces: usize, in_pieces: usize) {
+    let wanted = 64 * 1024;
+    let answer = bench.request(&header(spec::VIRTIO_BLK_T_IN, 3), out_pieces, wanted, in_pieces);
+    assert_eq!(answer, (spec::VIRTIO_BLK_S_OK, 64 * 1024 + 1));
+    assert!(bench.driver.read(bench.input(), wanted) == content()[3 * 512..][..wanted]);
 }
 
 #[test]
 fn data_is_written_however_the_buffers_are_cut() {
     for pieces in [1, 2, 17] {
-        let mut bench = writable();
-        let data: Vec<u8> = (0..64 * 1024_u32).map(|i| (i % 13) as u8).collect();
-        let request = [header(spec::VIRTIO_BLK_T_OUT, 5), data.clone()].concat();
-        assert_eq!(bench.request(&request, pieces, 0, 1), (spec::VIRTIO_BLK_S_OK, 1));
-        let mut expected = content();
-        expected[5 * 512..][..data.len()].copy_from_slice(&data);
-        assert!(bench.disk() == expected);
+        write_in_pieces(writable(), pieces);
+        write_in_pieces(writable().over_mmio(), pieces);
     }
+}
+
+fn write_in_pieces(mut bench: Bench<impl Carrier>, pieces: usize) {
+    let data: Vec<u8> = (0..64 * 1024_u32).map(|i| (i % 13) as u8).collect();
+    let request = [header(spec::VIRTIO_BLK_T_OUT, 5), data.clone()].concat();
+    assert_eq!(bench.request(&request, pieces, 0, 1), (spec::VIRTIO_BLK_S_OK, 1));
+    let mut expected = content();
+    expected[5 * 512..][..data.len()].copy_from_slice(&data);
+    assert!(bench.disk() == expected);
 }
 
 #[test]
@@ -160,10 +180,14 @@ fn requests_that_cannot_be_get_the_status_the_specification_wants() {
         ("too many ranges", hole(zeroes, &range(0, 8, 0).repeat(17)), 0, IOERR),
     ];
     for (name, out, wanted, expected) in cases {
-        let mut bench = writable();
-        assert_eq!(bench.request(&out, 1, wanted, 1).0, expected, "{name}");
-        assert!(bench.disk() == content(), "{name} changed the disk");
+        refused(name, writable(), &out, wanted, expected);
+        refused(name, writable().over_mmio(), &out, wanted, expected);
     }
+}
+
+fn refused(name: &str, mut bench: Bench<impl Carrier>, out: &[u8], wanted: usize, expected: u32) {
+    assert_eq!(bench.request(out, 1, wanted, 1).0, expected, "{name}");
+    assert!(bench.disk() == content(), "{name} changed the disk");
 }
 
 #[test]
@@ -239,20 +263,21 @@ fn malformed_chains_are_handed_back_and_the_next_one_is_served() {
         ),
     ];
     for (name, descriptors) in cases {
-        let mut bench = writable();
-        for (index, descriptor) in (40..).zip(descriptors) {
-            bench.driver.put(index, descriptor);
-        }
-        bench.driver.write(DATA, &header(spec::VIRTIO_BLK_T_IN, 0));
-        bench.driver.make_available(40);
-        bench.driver.process(&mut bench.device);
-        assert_eq!(bench.driver.used(), Some((40, 0)), "{name}");
-        assert_eq!(
-            bench.request(&header(spec::VIRTIO_BLK_T_IN, 0), 1, 512, 1).0,
-            spec::VIRTIO_BLK_S_OK,
-            "{name}"
-        );
+        malformed(name, writable(), &descriptors);
+        malformed(name, writable().over_mmio(), &descriptors);
     }
+}
+
+fn malformed(name: &str, mut bench: Bench<impl Carrier>, descriptors: &[Descriptor]) {
+    for (index, descriptor) in (40..).zip(descriptors) {
+        bench.driver.put(index, *descriptor);
+    }
+    bench.driver.write(DATA, &header(spec::VIRTIO_BLK_T_IN, 0));
+    bench.driver.make_available(40);
+    bench.driver.process(&mut bench.device);
+    assert_eq!(bench.driver.used(), Some((40, 0)), "{name}");
+    let answer = bench.request(&header(spec::VIRTIO_BLK_T_IN, 0), 1, 512, 1);
+    assert_eq!(answer.0, spec::VIRTIO_BLK_S_OK, "{name}");
 }
 
 #[test]

@@ -21,6 +21,7 @@
 //! changes it; queues cannot be reset one by one (`VIRTIO_F_RING_RESET` is not offered).
 
 mod registers;
+pub mod script;
 mod status;
 
 use crate::{Device, GuestMemoryMmap, Interrupt, Queue, Ring};
@@ -303,3 +304,6 @@ impl Interrupt for Deferred {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

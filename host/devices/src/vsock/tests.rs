@@ -1,5 +1,5 @@
 use super::*;
-use crate::mock::{BUFFERS, Driver, cut, memory};
+use crate::mock::{BUFFERS, Bus, Carrier, Driver, cut, memory};
 use packet::{SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 use std::io::{Read, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -20,11 +20,11 @@ impl Listener for OnePort {
 }
 
 /// A guest and its device.
-struct Bench {
+struct Bench<C = Vsock> {
     receive: Driver,
     transmit: Driver,
     events: Driver,
-    device: Vsock,
+    device: C,
     arrivals: Receiver<UnixStream>,
 }
 
@@ -58,19 +58,31 @@ impl Bench {
         }
     }
 
+    /// The same device behind registers.
+    fn over_mmio() -> Bench<Bus> {
+        let Self { receive, transmit, events, device, arrivals } = Self::new();
+        let bus = Bus::new(Box::new(device), &receive.memory);
+        bus.start();
+        Bench { receive, transmit, events, device: bus, arrivals }
+    }
+
     /// With a connection that the host accepted.
     fn connected() -> (Self, UnixStream) {
-        let mut bench = Self::new();
-        bench.send(&packet(Operation::Request, PORT, &[]), 1);
-        assert_eq!(bench.hear().unwrap().0.op, Operation::Response);
-        let stream = bench.arrivals.recv().unwrap();
-        (bench, stream)
+        Self::new().connect()
+    }
+}
+
+impl<C: Carrier> Bench<C> {
+    /// Connects to the host.
+    fn connect(mut self) -> (Self, UnixStream) {
+        self.send(&packet(Operation::Request, PORT, &[]), 1);
+        assert_eq!(self.hear().unwrap().0.op, Operation::Response);
+        let stream = self.arrivals.recv().unwrap();
+        (self, stream)
     }
 
     fn process(&mut self) {
-        let memory = self.receive.memory.clone();
-        let rings = &mut [self.receive.ring(), self.transmit.ring(), self.events.ring()];
-        self.device.process(&memory, rings);
+        self.device.kick(&mut [&mut self.receive, &mut self.transmit, &mut self.events]);
     }
 
     /// Sends bytes that may be a packet, in so many descriptors.
@@ -100,24 +112,74 @@ impl Bench {
 #[test]
 fn a_packet_is_read_however_its_buffers_are_cut() {
     for pieces in [1, 2, 17, 50] {
-        let (mut bench, mut host) = Bench::connected();
-        let data: Vec<u8> = (0..64 * 1024_u32).map(|i| (i * 7 % 253) as u8).collect();
-        bench.send(&packet(Operation::ReadWrite, PORT, &data), pieces);
-        let mut heard = vec![0; data.len()];
-        host.read_exact(&mut heard).unwrap();
-        assert!(heard == data, "in {pieces} pieces");
+        send_in_pieces(Bench::new(), pieces);
+        send_in_pieces(Bench::over_mmio(), pieces);
     }
+}
+
+fn send_in_pieces(bench: Bench<impl Carrier>, pieces: usize) {
+    let (mut bench, mut host) = bench.connect();
+    let data: Vec<u8> = (0..64 * 1024_u32).map(|i| (i * 7 % 253) as u8).collect();
+    bench.send(&packet(Operation::ReadWrite, PORT, &data), pieces);
+    let mut heard = vec![0; data.len()];
+    host.read_exact(&mut heard).unwrap();
+    assert!(heard == data, "in {pieces} pieces");
 }
 
 #[test]
 fn what_the_host_writes_is_heard_with_the_right_addresses() {
-    let (mut bench, mut host) = Bench::connected();
+    hear_the_host(Bench::new());
+    hear_the_host(Bench::over_mmio());
+}
+
+fn hear_the_host(bench: Bench<impl Carrier>) {
+    let (mut bench, mut host) = bench.connect();
     host.write_all(b"hello").unwrap();
     let (header, data) = bench.hear().unwrap();
     assert_eq!(data, b"hello");
     assert_eq!((header.src_cid, header.dst_cid), (HOST_CID, GUEST_CID));
     assert_eq!((header.src_port, header.dst_port), (PORT, 5000));
     assert_eq!((header.op, header.len, header.buf_alloc), (Operation::ReadWrite, 5, BUFFER_BYTES));
+}
+
+#[test]
+fn a_reset_through_registers_ends_connections() {
+    let (mut bench, mut host) = Bench::over_mmio().connect();
+    bench.send(&packet(Operation::ReadWrite, PORT, b"last"), 1);
+    bench.device.reset();
+    let mut heard = String::new();
+    host.read_to_string(&mut heard).unwrap();
+    assert_eq!(heard, "last");
+}
+
+#[test]
+fn after_a_broken_ring_the_host_hears_what_was_sent_and_nobody_is_kept_busy() {
+    let (mut bench, mut host) = Bench::over_mmio().connect();
+    bench.send(&packet(Operation::ReadWrite, PORT, b"before"), 1);
+    bench.receive.claim_available(u16::MAX);
+    host.write_all(b"hello").unwrap();
+    bench.process();
+    assert!(bench.device.needs_reset());
+    host.write_all(b"anybody?").unwrap();
+    bench.process();
+    let wake = bench.device.transport.wake().unwrap().unwrap();
+    let mut polled = [rustix::event::PollFd::new(&wake, rustix::event::PollFlags::IN)];
+    let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut polled, Some(&now)).unwrap(), 0);
+    let mut heard = [0; 6];
+    host.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"before");
+}
+
+#[test]
+fn work_on_two_queues_gets_one_interrupt() {
+    let mut bench = Bench::over_mmio();
+    bench.receive.offer(&[(ROOM, ROOM_BYTES, true)]);
+    bench.transmit.write(SENT, &packet(Operation::Request, PORT, &[]));
+    bench.transmit.offer(&cut(SENT, HEADER_BYTES, 1, false));
+    bench.process();
+    assert!(bench.receive.used().is_some() && bench.transmit.used().is_some());
+    assert_eq!(bench.device.interrupts(), 1);
 }
 
 #[test]
