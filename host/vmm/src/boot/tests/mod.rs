@@ -9,7 +9,7 @@ mod pvh;
 mod real;
 mod refusals;
 
-use super::{Entry, Failure, Payload, load};
+use super::{Entry, Failure, Payload, device_words, load};
 use crate::layout;
 use std::fs::File;
 use std::io::Write;
@@ -69,4 +69,14 @@ fn file_of(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file
+}
+
+/// [`virtio_mmio.device`](https://www.kernel.org/doc/html/latest/admin-guide/kernel-parameters.html):
+/// `<size>@<baseaddr>:<irq>`.
+#[test]
+fn words_for_devices() {
+    let words = ["virtio_mmio.device=4K@0xd0000000:5", "virtio_mmio.device=4K@0xd0001000:6"];
+    assert_eq!(device_words(2), words);
+    let last = device_words(layout::VIRTIO_DEVICES_MAX).pop().unwrap();
+    assert_eq!(last, "virtio_mmio.device=4K@0xd0012000:23");
 }
