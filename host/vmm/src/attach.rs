@@ -5,6 +5,7 @@ use crate::channel::{Report, Specification};
 use crate::control::Control;
 use crate::counters::Meter;
 use crate::error::{Error, Kind};
+use crate::layout::VIRTIO_DEVICES_MAX;
 use crate::worker::{Disk, Worker};
 use kiln_devices::{Blk, BlkOptions, Device, Listener, Rng, Storage, Vsock};
 use kvm_ioctls::VmFd;
@@ -15,6 +16,9 @@ use std::sync::Arc;
 
 /// Room of a stream between device and consumer, in bytes; the kernel may give less.
 const STREAM_BYTES: usize = 4 * 1024 * 1024;
+
+/// The socket and the random numbers.
+const OTHER_DEVICES: usize = 2;
 
 /// Attaches disks, socket and random numbers to `bus`, in this order.
 ///
@@ -28,6 +32,9 @@ pub fn attach_all(
     control: &Arc<Control>,
     meter: &Arc<Meter>,
 ) -> Result<Vec<Worker>, Error> {
+    if specification.disks.len() + OTHER_DEVICES > VIRTIO_DEVICES_MAX {
+        return Err(Kind::TooManyDisks(specification.disks.len()).into());
+    }
     let memory = bus.memory().clone();
     let mut attach = |device: Box<dyn Device>| {
         let attached = bus.attach(vm, device, meter)?;
@@ -44,7 +51,7 @@ pub fn attach_all(
     }
     let ports = Ports { open: specification.ports.clone(), control: control.clone(), meter: meter.clone() };
     workers.push(attach(Box::new(Vsock::new(Box::new(ports)).map_err(Kind::setup("vsock"))?))?);
-    workers.push(attach(Box::new(Rng::new().map_err(Kind::setup("random numbers"))?))?);
+    workers.push(attach(Box::new(Rng))?);
     Ok(workers)
 }
 

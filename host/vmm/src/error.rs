@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Setup(&'static str, #[source] io::Error),
     #[error("the host does not give it {0} MiB of memory")]
     Memory(u32, #[source] io::Error),
+    #[error("{0} disks are more than there are interrupt lines for")]
+    TooManyDisks(usize),
     #[error("this host's processor is less than {model}: it lacks {}; see --cpu", .missing.join(", "))]
     LesserHost { model: CpuModel, missing: Vec<&'static str> },
     #[error(transparent)]

@@ -62,8 +62,14 @@ const VSOCK: [Rule<'_>; 7] = [
 const RANDOM: [Rule<'_>; 1] = [Any(SYS_readv)];
 
 /// Waits for the end of the machine or of kiln, and reports it.
-const MAIN: &[Rule<'_>] =
-    &[Any(SYS_epoll_create1), Any(SYS_epoll_ctl), Any(SYS_epoll_wait), Any(SYS_read), Any(SYS_sendto)];
+const MAIN: &[Rule<'_>] = &[
+    Any(SYS_epoll_create1),
+    Any(SYS_epoll_ctl),
+    Any(SYS_epoll_wait),
+    Any(SYS_epoll_pwait),
+    Any(SYS_read),
+    Any(SYS_sendto),
+];
 
 /// For the thread of a virtual processor.
 ///

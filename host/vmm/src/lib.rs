@@ -1,9 +1,79 @@
 //! The micro-VM on KVM: one jailed process that boots a Linux kernel and serves its devices.
+//!
+//! [`main`] is the whole process. kiln starts it with a socket as its standard input, on which it
+//! gets one order and reports what becomes of it (see [`channel`]); its standard output is the
+//! guest's console. It opens no file by name: what a machine needs comes as open descriptors. Every
+//! thread gives up all rights it does not need before the guest's first instruction.
+//!
+//! [`machine`] is the boot recipe; [`layout`] says where everything is in guest memory.
 
+mod attach;
 mod boot;
+mod bus;
 pub mod channel;
+mod control;
+mod counters;
 mod cpu;
+mod error;
 mod failure;
+mod filters;
+mod inherited;
 mod layout;
+mod machine;
 mod memory;
+mod ports;
 mod probe;
+mod threads;
+mod vcpu;
+mod vm;
+mod worker;
+
+use channel::{Ending, Order, Report, Specification};
+use control::Control;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// The VMM process, from its order to its end.
+pub fn main() -> ExitCode {
+    let control = match inherited::control() {
+        Ok(socket) => Arc::new(Control::new(socket)),
+        Err(_) => return misused(),
+    };
+    match control.order() {
+        Ok(Order::Run(specification)) => run(&specification, &control),
+        Ok(Order::Probe { kvm }) => probe(kvm, &control),
+        Err(_) => return misused(),
+    }
+    ExitCode::SUCCESS
+}
+
+/// A person has found the hidden command.
+fn misused() -> ExitCode {
+    eprintln!("this is a part of kiln that kiln starts itself");
+    ExitCode::FAILURE
+}
+
+fn run(specification: &Specification, control: &Arc<Control>) {
+    match machine::run(specification, control) {
+        Ok(Some(ended)) => control.report(&Report::Ended { ending: ended.ending, counters: ended.counters }),
+        Ok(None) => {}
+        Err(error) => {
+            let ending = Ending::Failed(chain(&error));
+            control.report(&Report::Ended { ending, counters: channel::Counters::default() });
+        }
+    }
+}
+
+fn probe(kvm: std::os::fd::RawFd, control: &Control) {
+    let verdict = match inherited::kvm(kvm) {
+        Ok(kvm) => probe::probe(&kvm),
+        Err(error) => channel::Verdict::Unusable(error.to_string()),
+    };
+    control.report(&Report::Probed(verdict));
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

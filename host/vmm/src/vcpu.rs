@@ -3,7 +3,7 @@
 use crate::bus::Bus;
 use crate::channel::Ending;
 use crate::counters::Meter;
-use crate::cpu::WallClock;
+use crate::cpu;
 use crate::failure::{self, Fatal};
 use crate::ports::{Effect, Ports};
 use kiln_devices::GuestMemoryMmap;
@@ -16,7 +16,6 @@ pub struct Surroundings {
     pub memory: GuestMemoryMmap,
     pub bus: Bus,
     pub ports: Ports<Stdout>,
-    pub wall_clock: WallClock,
     pub meter: Arc<Meter>,
 }
 
@@ -25,6 +24,7 @@ enum Next {
     GoOn,
     Reset,
     Fatal(Fatal),
+    Refused(kvm_ioctls::Error),
 }
 
 /// Runs the guest on one processor until the machine ends by its doing.
@@ -34,6 +34,9 @@ pub fn run(vcpu: &mut VcpuFd, surroundings: &Surroundings) -> Ending {
         match surroundings.step(vcpu) {
             Next::GoOn => {}
             Next::Reset => return Ending::Reset,
+            Next::Refused(error) => {
+                return Ending::Failed(format!("KVM refuses to run the guest: {error}"));
+            }
             Next::Fatal(fatal) => {
                 return Ending::Failed(failure::describe(vcpu, &surroundings.memory, fatal));
             }
@@ -67,14 +70,14 @@ impl Surroundings {
                 Next::GoOn
             }
             Ok(VcpuExit::X86Wrmsr(exit)) => {
-                *exit.error = u8::from(!self.wall_clock.write(&self.memory, exit.index, exit.data));
+                *exit.error = u8::from(!cpu::answer_msr_write(&self.memory, exit.index, exit.data));
                 Next::GoOn
             }
             Ok(VcpuExit::Intr) => Next::GoOn,
-            Ok(exit) => Next::Fatal(Fatal::of(&exit)),
+            Ok(exit) => Next::Fatal(Fatal::from(&exit)),
             // A signal; or a processor that waits to be started was looked at for nothing.
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Next::GoOn,
-            Err(error) => Next::Fatal(Fatal::Refused(error.errno())),
+            Err(error) => Next::Refused(error),
         }
     }
 }

@@ -441,7 +441,7 @@ fn only_a_device_that_can_be_woken_has_a_wake() {
 
 /// A started entropy device, that breaks by what is done to it, and its driver.
 fn broken(mut breaking: impl FnMut(&mut Bus, &mut Driver)) -> (Bus, Driver) {
-    let mut bus = Bus::new(Box::new(Rng::new().unwrap()), &memory());
+    let mut bus = Bus::new(Box::new(Rng), &memory());
     bus.start_with(VERSION_1);
     let mut driver = Driver::new(&bus.memory, 0);
     breaking(&mut bus, &mut driver);

@@ -131,8 +131,7 @@ fn serve_all(disks: &[Disk], board: &Arc<Board>) -> Result<(Vec<Served>, Links),
     }
     let vsock = Vsock::new(Box::new(Ports(board.clone()))).map_err(|e| Kind::Setup("vsock", e))?;
     devices.push((DeviceKind::Vsock, Box::new(vsock)));
-    let rng = Rng::new().map_err(|e| Kind::Setup("random numbers", e))?;
-    devices.push((DeviceKind::Rng, Box::new(rng)));
+    devices.push((DeviceKind::Rng, Box::new(Rng)));
 
     let (mut served, mut links) = (Vec::new(), Vec::new());
     for (kind, device) in devices {
