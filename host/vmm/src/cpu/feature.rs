@@ -110,8 +110,8 @@ impl Level {
 pub enum Needed {
     /// Programs of this level and above.
     From(Level),
-    /// A kernel, at every level, which can do without.
-    IfThere,
+    /// A kernel, from this level on, which can do without.
+    IfThere(Level),
 }
 
 /// A feature.
@@ -131,8 +131,7 @@ impl Feature {
     /// A model of this level has it.
     pub fn is_in(&self, level: Level) -> bool {
         match self.needed {
-            Needed::From(first) => first <= level,
-            Needed::IfThere => true,
+            Needed::From(first) | Needed::IfThere(first) => first <= level,
         }
     }
 }
@@ -141,6 +140,9 @@ impl Feature {
 pub const HYPERVISOR: Feature = kernel("hypervisor", Word::Leaf1Ecx, 31);
 /// The local APIC's timer counts in TSC ticks, so nobody has to measure its rate.
 pub const TSC_DEADLINE_TIMER: Feature = kernel("tsc_deadline_timer", Word::Leaf1Ecx, 24);
+/// The offset of a processor's time-stamp counter can be read.
+const TSC_ADJUST: Feature =
+    Feature { needed: Needed::IfThere(Level::V3), ..kernel("tsc_adjust", Word::Leaf7Ebx, 1) };
 /// Extended states can be saved; what they are is in leaf 0xd.
 pub const XSAVE: Feature = v3("xsave", Word::Leaf1Ecx, 26);
 /// 256-bit registers.
@@ -202,10 +204,10 @@ pub const FEATURES: &[Feature] = &[
     TSC_DEADLINE_TIMER,
     // ... from a timer that does not stop with the processor.
     kernel("arat", Word::Leaf6Eax, 2),
-    // Time: the counter has one rate, never stops, and can be compared between processors. Without,
-    // time comes from kvm-clock.
+    // Time: the counter has one rate and never stops. Without, time comes from kvm-clock.
     kernel("constant_tsc", Word::Extended7Edx, 8),
-    kernel("tsc_adjust", Word::Leaf7Ebx, 1),
+    // It can be compared between processors. KVM has it everywhere, but old processors lack the leaf.
+    TSC_ADJUST,
     HYPERVISOR,
     // No writes to port 0x80 to pass the time.
     kernel("kvm_nopiodelay", Word::KvmEax, 1),
@@ -227,5 +229,5 @@ const fn v3(name: &'static str, word: Word, bit: u32) -> Feature {
 }
 
 const fn kernel(name: &'static str, word: Word, bit: u32) -> Feature {
-    Feature { name, word, mask: 1 << bit, needed: Needed::IfThere }
+    Feature { name, word, mask: 1 << bit, needed: Needed::IfThere(Level::V2) }
 }

@@ -51,3 +51,6 @@ fn vendor_leaf(supported: &Supported, function: u32, highest: u32) -> kvm_cpuid_
     let vendor = |register| supported.register(0, 0, register);
     leaf(function, [highest, vendor(Register::Ebx), vendor(Register::Ecx), vendor(Register::Edx)])
 }
+
+#[cfg(test)]
+mod tests;
