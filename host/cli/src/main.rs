@@ -19,6 +19,10 @@ use signal_hook::consts::SIGPIPE;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before anything else is done: what runs a machine starts with nothing but what it is given.
+    if std::env::args_os().nth(1).is_some_and(|word| word == kiln_engine::VMM_ARGUMENT) {
+        return kiln_engine::vmm_main();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),

@@ -1,7 +1,7 @@
 //! Where the threads of a machine leave word for those who wait: who connected, and how it ended.
 
 use crate::error::Kind;
-use crate::{Error, Exit};
+use crate::{Counters, Error, Exit};
 use kiln_devices::Listener;
 use rustix::net::sockopt;
 use std::collections::{HashMap, VecDeque};
@@ -24,13 +24,18 @@ pub(crate) struct Board {
 struct State {
     /// Accepted by the device, waiting for the consumer; the keys are the open ports.
     arrivals: HashMap<u32, VecDeque<UnixStream>>,
+    /// What it took until the first did.
+    counters: Option<Counters>,
     ended: Option<Exit>,
 }
 
 impl Board {
     pub fn new(ports: &[u32]) -> Arc<Self> {
         let arrivals = ports.iter().map(|port| (*port, VecDeque::new())).collect();
-        Arc::new(Self { state: Mutex::new(State { arrivals, ended: None }), changed: Condvar::new() })
+        Arc::new(Self {
+            state: Mutex::new(State { arrivals, counters: None, ended: None }),
+            changed: Condvar::new(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -43,12 +48,12 @@ impl Board {
         // More room only saves waiting; whatever the kernel gives is right.
         let _ = sockopt::set_socket_send_buffer_size(&guest, STREAM_BYTES);
         let _ = sockopt::set_socket_send_buffer_size(&host, STREAM_BYTES);
-        self.hand_in(port, host).then_some(guest)
+        self.hand_in(port, host, None).then_some(guest)
     }
 
     /// A guest connected: `stream` waits to be accepted. False, and it is closed, when nobody may
     /// connect there, or too many wait already.
-    pub fn hand_in(&self, port: u32, stream: UnixStream) -> bool {
+    pub fn hand_in(&self, port: u32, stream: UnixStream, counters: Option<Counters>) -> bool {
         let mut state = self.lock();
         if state.ended.is_some() {
             return false;
@@ -56,8 +61,14 @@ impl Board {
         let waiting = state.arrivals.get_mut(&port).filter(|waiting| waiting.len() < BACKLOG);
         let Some(waiting) = waiting else { return false };
         waiting.push_back(stream);
+        state.counters = state.counters.or(counters);
         self.changed.notify_all();
         true
+    }
+
+    /// What it took until the first stream arrived, if that was said with it.
+    pub fn counters(&self) -> Option<Counters> {
+        self.lock().counters
     }
 
     /// The machine has ended; only the first word counts.

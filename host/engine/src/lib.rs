@@ -27,6 +27,8 @@ pub use choose::{Accel, Choice, Settings, choose, engines};
 pub use error::Error;
 pub use initramfs::Initramfs;
 pub use kiln_vmm::channel::Counters;
+pub use kiln_vmm::main as vmm_main;
+pub use kvm::VMM_ARGUMENT;
 pub use spec::{CpuModel, Disk, MachineSpec};
 
 use std::num::NonZeroU8;

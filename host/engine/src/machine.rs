@@ -6,7 +6,7 @@ use crate::error::Kind;
 use crate::process::Process;
 use crate::{Counters, Error, Exit, Killer, Machine};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// See the module.
@@ -17,7 +17,6 @@ pub(crate) struct ProcessMachine<Devices> {
     pub devices: Devices,
     pub board: Arc<Board>,
     pub console: Arc<Tail>,
-    pub counters: Arc<OnceLock<Counters>>,
 }
 
 impl<Devices: Send> Machine for ProcessMachine<Devices> {
@@ -42,6 +41,6 @@ impl<Devices: Send> Machine for ProcessMachine<Devices> {
     }
 
     fn counters(&self) -> Option<Counters> {
-        self.counters.get().copied()
+        self.board.counters()
     }
 }

@@ -1,17 +1,17 @@
 //! Follows a machine's VMM process: who connected, what the host failed in, how it ended.
 
 use super::line::{Line, Violation, Word, clean};
+use crate::Exit;
 use crate::board::Board;
 use crate::console::Tail;
 use crate::process::{self, Ended, Hearing, Program};
-use crate::{Counters, Exit};
 use kiln_devices::Storage;
 use kiln_vmm::channel::{Ending, Report};
 use rustix::process::Signal;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A process that has said its last word, or hung up, is gone by then.
@@ -28,7 +28,6 @@ pub(super) struct Keeper {
     pub disks: Vec<Arc<dyn Storage>>,
     pub board: Arc<Board>,
     pub console: Arc<Tail>,
-    pub counters: Arc<OnceLock<Counters>>,
     /// How it says that the machine ended, or what it said instead of a report.
     pub ending: Option<Result<Ending, Violation>>,
 }
@@ -60,10 +59,8 @@ impl Keeper {
     fn take(&mut self, report: Report, stream: Option<UnixStream>) -> Hearing {
         match report {
             Report::Stream { port, counters } => {
-                let taken = stream.is_some_and(|stream| self.board.hand_in(port, stream));
-                if taken {
-                    self.counters.get_or_init(|| counters);
-                }
+                // What nobody may have is closed.
+                let _taken = stream.is_some_and(|stream| self.board.hand_in(port, stream, Some(counters)));
                 Hearing::GoesOn
             }
             Report::HostError { disk, errno } => {

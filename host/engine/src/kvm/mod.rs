@@ -26,7 +26,6 @@ use kiln_vmm::channel::{Order, Verdict};
 use line::Line;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// The engine's.
 const NAME: &str = "kvm";
@@ -49,6 +48,7 @@ const LIMITS: Limits = Limits { disks: 19 - 2, memory_mib: 64..=512 * 1024 };
 pub struct Kvm {
     program: PathBuf,
     arguments: Vec<OsString>,
+    device: PathBuf,
     cache: Option<PathBuf>,
     slow_will_do: bool,
 }
@@ -61,12 +61,18 @@ impl Kvm {
 
     /// The VMM is the program at the path `program`, called without arguments.
     pub fn at(program: PathBuf) -> Self {
-        Self { program, arguments: Vec::new(), cache: None, slow_will_do: false }
+        let device = device::DEVICE.into();
+        Self { program, arguments: Vec::new(), device, cache: None, slow_will_do: false }
     }
 
     /// Calls the program with these.
     pub fn with_arguments<A: Into<OsString>>(self, arguments: impl IntoIterator<Item = A>) -> Self {
         Self { arguments: arguments.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// Hands this to the program instead of `/dev/kvm`.
+    pub fn with_device(self, device: PathBuf) -> Self {
+        Self { device, ..self }
     }
 
     /// Keeps what a probe finds in this directory, if it is there.
@@ -89,9 +95,32 @@ impl Kvm {
         }
     }
 
+    fn usable(&self, verdict: Verdict) -> Result<Usable, Unusable> {
+        let host = rustix::system::uname();
+        let version = format!("KVM API {}, Linux {}", device::API_VERSION, host.release().to_string_lossy());
+        let path = self.device.clone();
+        match verdict {
+            Verdict::Usable => Ok(Usable { path, version }),
+            Verdict::Slow { factor } => {
+                Ok(Usable { path, version: format!("{version}; {}", slowness(factor)) })
+            }
+            Verdict::Unusable(why) => {
+                let reason = format!("{} opens, but Linux cannot run on it: {why}", path.display());
+                Err(Unusable { reason, remedy: None })
+            }
+        }
+    }
+
+    fn slow(&self, factor: u32) -> Unusable {
+        Unusable {
+            reason: format!("{} works, but {}", self.device.display(), slowness(factor)),
+            remedy: Some("--accel kvm uses it all the same".into()),
+        }
+    }
+
     /// What a probe says, now or before.
     fn verdict(&self) -> Result<Verdict, Unusable> {
-        let device = device::open()?;
+        let device = device::open(&self.device)?;
         let cache = self.cache.as_deref().filter(|directory| directory.is_dir());
         let Some((cache, circumstances)) = cache.zip(Circumstances::now(&self.program, &device)) else {
             return probe::ask(self, device);
@@ -112,60 +141,38 @@ impl Engine for Kvm {
 
     fn find(&self) -> Result<PathBuf, Unusable> {
         match self.verdict()? {
-            Verdict::Slow { factor } if !self.slow_will_do => Err(slow(factor)),
-            verdict => usable(verdict).map(|usable| usable.path),
+            Verdict::Slow { factor } if !self.slow_will_do => Err(self.slow(factor)),
+            verdict => self.usable(verdict).map(|usable| usable.path),
         }
     }
 
     /// One that is slow works, and its version says so.
     fn probe(&self) -> Result<Usable, Unusable> {
-        usable(self.verdict()?)
+        self.usable(self.verdict()?)
     }
 
     fn launch(&self, spec: MachineSpec) -> Result<Box<dyn Machine>, Error> {
         spec.check(&LIMITS)?;
-        let (specification, descriptors) = order::open(&spec)?;
+        let (specification, descriptors) = order::open(&spec, &self.device)?;
         let (line, theirs) = Line::with(&Order::Run(Box::new(specification)))
             .map_err(|error| Kind::Setup("the channel to the VMM process", error))?;
         let board = Board::new(&spec.ports);
         let output = Console::new(spec.console);
         let console = output.tail.clone();
-        let counters = Arc::default();
         let keeper = Keeper {
             line,
             disks: spec.disks.into_iter().map(|disk| disk.storage).collect(),
             board: board.clone(),
             console: console.clone(),
-            counters: Arc::clone(&counters),
             ending: None,
         };
         let program = Program { input: Some(theirs), descriptors, ..self.program() };
         let process = Process::start(NAME, program, output, Box::new(keeper))?;
-        Ok(Box::new(ProcessMachine { process, devices: (), board, console, counters }))
+        Ok(Box::new(ProcessMachine { process, devices: (), board, console }))
     }
 }
 
-fn usable(verdict: Verdict) -> Result<Usable, Unusable> {
-    let host = rustix::system::uname();
-    let version = format!("KVM API {}, Linux {}", device::API_VERSION, host.release().to_string_lossy());
-    let path = device::DEVICE.into();
-    match verdict {
-        Verdict::Usable => Ok(Usable { path, version }),
-        Verdict::Slow { factor } => Ok(Usable { path, version: format!("{version}; {}", slowness(factor)) }),
-        Verdict::Unusable(why) => {
-            let reason = format!("{} opens, but Linux cannot run on it: {why}", device::DEVICE);
-            Err(Unusable { reason, remedy: None })
-        }
-    }
-}
-
-fn slow(factor: u32) -> Unusable {
-    Unusable {
-        reason: format!("{} works, but {}", device::DEVICE, slowness(factor)),
-        remedy: Some("--accel kvm uses it all the same".into()),
-    }
-}
-
+/// In words that follow "works, but".
 fn slowness(factor: u32) -> String {
     format!("its guests' kernels run {factor} times slower than programs of this host")
 }

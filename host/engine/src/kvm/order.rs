@@ -1,6 +1,5 @@
 //! From a machine to be launched to what its process is told and inherits.
 
-use super::device;
 use crate::error::Kind;
 use crate::{Disk, Error, MachineSpec, memory_file};
 use kiln_devices::Segment;
@@ -10,6 +9,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
 use std::sync::Arc;
 
 /// For every kernel. Its output goes to the serial port; a panic restarts at once, by way of the
@@ -20,9 +20,9 @@ const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=k swiotlb=noforce";
 /// What a process inherits, under the numbers that it is told.
 pub(super) type Inherited = Vec<Box<dyn AsRawFd + Send>>;
 
-/// Opens everything for `spec`.
-pub(super) fn open(spec: &MachineSpec) -> Result<(Specification, Inherited), Error> {
-    let kvm = device::open().map_err(|why| Kind::NoEngine(vec![(super::NAME, why)]))?;
+/// Opens everything for `spec`, the device at the path `device` included.
+pub(super) fn open(spec: &MachineSpec, device: &Path) -> Result<(Specification, Inherited), Error> {
+    let kvm = super::device::open(device).map_err(|why| Kind::NoEngine(vec![(super::NAME, why)]))?;
     let kernel =
         File::open(&spec.kernel).map_err(|error| Kind::KernelUnreadable(spec.kernel.clone(), error))?;
     let initramfs = memory_file::sealed("initramfs", &spec.initramfs)

@@ -1,8 +1,8 @@
 //! Asks a VMM process whether KVM can run a machine here.
 
+use super::Kvm;
 use super::keeper::failure;
 use super::line::{Line, Word, clean};
-use super::{Kvm, device};
 use crate::console::Console;
 use crate::process::{self, Ended, Hearing, Process, Program};
 use crate::{Exit, Unusable};
@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// # Errors
 /// Why nothing was found out.
 pub(super) fn ask(kvm: &Kvm, device: File) -> Result<Verdict, Unusable> {
-    let failed = |what: &str| Unusable { reason: format!("{}: {what}", device::DEVICE), remedy: None };
+    let failed = |what: &str| Unusable { reason: format!("{}: {what}", kvm.device.display()), remedy: None };
     let order = Order::Probe { kvm: device.as_raw_fd() };
     let (line, theirs) = Line::with(&order).map_err(|error| failed(&error.to_string()))?;
     let program = Program { input: Some(theirs), descriptors: vec![Box::new(device)], ..kvm.program() };

@@ -108,7 +108,7 @@ impl Engine for Qemu {
         let console = output.tail.clone();
         let keeper = Box::new(Keeper::new(bare_arguments, &served, &console, &board));
         let process = Process::start("qemu", program, output, keeper)?;
-        Ok(Box::new(ProcessMachine { process, devices: served, board, console, counters: Arc::default() }))
+        Ok(Box::new(ProcessMachine { process, devices: served, board, console }))
     }
 }
 
