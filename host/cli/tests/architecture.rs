@@ -48,7 +48,7 @@ const UNSAFE: [(&str, &str); 7] = [
     ("host/engine/src/tie.rs", "what a child does before it becomes QEMU or the VMM"),
     ("host/jail/src/sys.rs", "system calls without a safe wrapper, and a signal handler"),
     ("host/vmm/src/failure/exit_data.rs", "kvm_run is a union"),
-    ("host/vmm/src/probe/guest.rs", "the tiny guest's assembly; KVM is told addresses"),
+    ("host/vmm/src/probe/guest.rs", "the tiny guest's assembly"),
 ];
 
 /// Other platforms' crates need not be on this disk.

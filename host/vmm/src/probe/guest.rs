@@ -1,5 +1,4 @@
-//! The tiny guest itself, and what of it needs pointers: its code, which lies in this program, and its
-//! memory.
+//! The tiny guest itself: its code, which lies in this program.
 //!
 //! The code is copied to [`CODE`] in a machine whose memory is mapped one to one, so it addresses itself
 //! relative to the instruction pointer and its data by number. It runs the [`Stage`]s whose bits are set
@@ -8,14 +7,12 @@
 //! These are addresses without memory, so that a write to them comes back from `KVM_RUN`. Ports would do
 //! for a kernel, but not for ring 3: on some hosts `iretq` cannot give it the right to them.
 
-#![allow(unsafe_code)] // Assembly, its bytes, the loop called as a function; KVM is told addresses.
+#![allow(unsafe_code)] // Assembly, its bytes, the loop called as a function.
 
 use super::stage::Stage;
 use super::tables::{FLAGS, USER_CODE, USER_DATA};
-use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::VmFd;
 use std::arch::global_asm;
-use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{Address, GuestAddress};
 
 /// Where the guest's code is.
 pub const CODE: GuestAddress = GuestAddress(0x8000);
@@ -27,8 +24,10 @@ const XSAVE_AREA: u64 = 0xb000;
 pub const STACK: u64 = 0xe000;
 pub const INTERRUPT_STACK: u64 = 0xf000;
 
-/// Where the guest speaks, one byte at a time.
-pub const STAGE: u64 = 0x10_0000;
+/// Memory of the guest, which uses the first 64 KiB of it.
+pub const MEMORY_MIB: u32 = 1;
+/// Where the guest speaks, one byte at a time: right behind its memory.
+pub const STAGE: u64 = (MEMORY_MIB as u64) << 20;
 pub const WRONG: u64 = STAGE + 1;
 pub const EXCEPTION: u64 = STAGE + 2;
 
@@ -306,22 +305,6 @@ pub fn exception_entry(vector: u8) -> u64 {
 pub fn run_natively() {
     // SAFETY: the function above takes its one argument where C has it, counts it down and returns.
     unsafe { native_loop(TURNS.into()) }
-}
-
-/// Gives the machine its memory, which must stay mapped as long as the machine runs.
-pub fn attach(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), kvm_ioctls::Error> {
-    for (slot, region) in (0..).zip(memory.iter()) {
-        let region = kvm_userspace_memory_region {
-            slot,
-            flags: 0,
-            guest_phys_addr: region.start_addr().raw_value(),
-            memory_size: region.len(),
-            userspace_addr: region.as_ptr() as u64,
-        };
-        // SAFETY: the region is mapped; `Machine` keeps it beside the vCPU, which lives no longer.
-        unsafe { vm.set_user_memory_region(region) }?;
-    }
-    Ok(())
 }
 
 fn offset(symbol: *const u8) -> u64 {

@@ -2,13 +2,10 @@
 
 use super::stage::Stages;
 use super::{guest, tables};
-use crate::layout;
+use crate::{memory, vm};
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry, kvm_regs};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
-
-/// Memory in bytes: all that the guest uses is in the first 64 KiB.
-const MEMORY_BYTES: usize = 0x1_0000;
+use vm_memory::{Address, Bytes, GuestMemoryMmap};
 
 /// The machine. In this order it is taken apart: first what uses memory, then the memory.
 pub struct Machine {
@@ -20,30 +17,17 @@ pub struct Machine {
 impl Machine {
     /// Makes it, so that the guest tries `stages`; otherwise says what KVM refused.
     pub fn new(kvm: &Kvm, stages: Stages) -> Result<Self, String> {
-        let memory = memory()?;
-        let vm = create_vm(kvm)?;
-        vm.set_tss_address(layout::KVM_TSS.raw_value() as usize).map_err(refused("KVM_SET_TSS_ADDR"))?;
-        vm.set_identity_map_address(layout::KVM_IDENTITY_MAP.raw_value())
-            .map_err(refused("KVM_SET_IDENTITY_MAP_ADDR"))?;
-        guest::attach(&vm, &memory).map_err(refused("KVM_SET_USER_MEMORY_REGION"))?;
+        let memory = filled_memory()?;
+        // The same as for Linux, so that what this takes is tried, too.
+        let vm = vm::create(kvm, &memory).map_err(|failure| crate::chain(&failure))?;
         let vcpu = vm.create_vcpu(0).map_err(refused("KVM_CREATE_VCPU"))?;
         set_up(kvm, &vcpu, stages)?;
         Ok(Self { vcpu, _vm: vm, memory })
     }
 }
 
-/// A signal makes KVM give this up.
-fn create_vm(kvm: &Kvm) -> Result<VmFd, String> {
-    loop {
-        match kvm.create_vm() {
-            Err(error) if error.errno() == libc::EINTR => {}
-            created => return created.map_err(refused("KVM_CREATE_VM")),
-        }
-    }
-}
-
-fn memory() -> Result<GuestMemoryMmap, String> {
-    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)])
+fn filled_memory() -> Result<GuestMemoryMmap, String> {
+    let memory = memory::create(guest::MEMORY_MIB)
         .map_err(|error| format!("the host has no memory for a guest: {error}"))?;
     tables::write(&memory)
         .and_then(|()| memory.write_slice(guest::code(), guest::CODE))

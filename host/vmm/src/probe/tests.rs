@@ -1,7 +1,8 @@
 use super::*;
+use crate::failure::{self, Fatal};
 use iced_x86::{Decoder, DecoderOptions};
 use stage::Stage;
-use vm_memory::Address;
+use vm_memory::{Address, Bytes};
 
 /// The real one, or the reason why there is none.
 fn kvm() -> Option<Kvm> {
@@ -14,10 +15,24 @@ fn the_verdict_is_the_same_every_time_and_comes_in_time() {
     let begin = Instant::now();
     let verdicts = [probe(&kvm), probe(&kvm), probe(&kvm)];
     assert!(begin.elapsed() < 3 * Duration::from_secs(3), "{:?}", begin.elapsed());
-    eprintln!("{verdicts:?}");
+    eprintln!("{verdicts:?}, {:?} each", begin.elapsed() / 3);
     match &verdicts[0] {
         Verdict::Slow { .. } => assert!(verdicts.iter().all(|other| matches!(other, Verdict::Slow { .. }))),
         first => assert!(verdicts.iter().all(|other| other == first)),
+    }
+}
+
+#[test]
+fn where_it_is_usable_every_stage_was_announced_in_its_order() {
+    let Some(kvm) = kvm() else { return };
+    let Ok(findings) = trial::run(&kvm, Stages::KERNEL, TIME_MAX) else { return };
+    eprintln!("{findings:?}");
+    let numbers: Vec<u8> = findings.stages.iter().map(|stage| *stage as u8).collect();
+    let loop_begin = numbers.iter().position(|number| *number == Stage::LoopBegin as u8).unwrap();
+    assert!(numbers[..loop_begin].is_sorted());
+    // The others depend on CPUID.
+    for stage in [Stage::Breakpoint, Stage::Ldmxcsr, Stage::Sse, Stage::Returned, Stage::LoopEnd] {
+        assert!(findings.stages.contains(&stage), "{stage:?}");
     }
 }
 
@@ -86,6 +101,35 @@ fn an_exception_is_named_with_its_instruction() {
     let expected =
         "an undefined instruction: invalid opcode (exception 6) at the instruction `ud2` (0f 0b) at 0x";
     assert!(reason.starts_with(expected), "{reason}");
+}
+
+#[test]
+fn what_no_machine_survives_is_described() {
+    let Some(kvm) = kvm() else { return };
+    let triple_fault = "the guest's processor met a fault while handling a fault while handling a fault";
+    for (code, expected) in [
+        // No emulator of KVM's adds vectors from a device.
+        (
+            &[0x66, 0x0f, 0xfe, 0x04, 0x25, 0, 0, 0x10, 0][..],
+            "KVM cannot execute the instruction `paddd xmm0, [0x100000]` (66 0f fe 04 25 00 00 10 00) at 0x8000 in ring 0",
+        ),
+        (&[0xe4, 0xe0], "KVM stopped for KVM_EXIT_IO, which nobody asked for, at 0x8000 in ring 0"),
+        (&[0x0f, 0x0b], triple_fault),
+    ] {
+        let description = description(&kvm, code);
+        assert!(description.starts_with(expected), "{description}");
+    }
+}
+
+/// What becomes of this code on a processor that has no interrupt gates.
+fn description(kvm: &Kvm, code: &[u8]) -> String {
+    let mut machine = machine::Machine::new(kvm, Stages::of(&[])).unwrap();
+    machine.memory.write_slice(code, guest::CODE).unwrap();
+    let mut sregs = machine.vcpu.get_sregs().unwrap();
+    sregs.idt.limit = 0;
+    machine.vcpu.set_sregs(&sregs).unwrap();
+    let fatal = Fatal::from(&machine.vcpu.run().unwrap());
+    failure::describe(&mut machine.vcpu, &machine.memory, fatal)
 }
 
 #[test]
