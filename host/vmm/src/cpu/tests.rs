@@ -96,48 +96,76 @@ fn this_host_lacks_what_it_says() {
     assert!(missing(&kvm, CpuModel::Host).unwrap().is_empty());
 }
 
-/// Real mode: `mov ecx, MSR; mov eax, 0x3000; cdq; wrmsr; hlt`.
-#[rustfmt::skip]
-const ASK_FOR_THE_DATE: [u8; 17] = [
-    0x66, 0xb9, 0x00, 0x4d, 0x56, 0x4b,
-    0x66, 0xb8, 0x00, 0x30, 0x00, 0x00,
-    0x66, 0x99,
-    0x0f, 0x30,
-    0xf4,
-];
+/// Where the guest's program is, what answers its general-protection faults, what it asks to be written.
+const PROGRAM: u64 = 0x1000;
+const FAULT_HANDLER: u16 = 0x2000;
+const ANSWER: u32 = 0x3000;
+/// The entry for general-protection faults in real mode's table: offset and segment.
+const FAULT_VECTOR: u64 = 13 * 4;
+const MEMORY_BYTES: usize = 0x4000;
 
-#[test]
-#[allow(unsafe_code, reason = "KVM_SET_USER_MEMORY_REGION")]
-fn a_guest_that_asks_for_the_date_is_told_the_epoch() {
-    let Some((kvm, vm)) = machine() else { return };
-    if !fix_wall_clock(&vm).unwrap() {
-        println!("SKIPPED: this host's KVM has no MSR filter");
-        return;
+/// `mov al, VALUE; out 0x80, al`
+const fn say(value: u8) -> [u8; 4] {
+    [0xb0, value, 0xe6, 0x80]
+}
+const DONE: u8 = 1;
+const FAULT: u8 = 2;
+
+/// `mov ecx, INDEX; mov eax, VALUE; xor edx, edx; wrmsr`, and says how it went.
+fn write_msr(index: u32, value: u32) -> Vec<u8> {
+    let [index, value] = [index, value].map(u32::to_le_bytes);
+    [&[0x66, 0xb9], &index[..], &[0x66, 0xb8], &value, &[0x66, 0x31, 0xd2, 0x0f, 0x30], &say(DONE)].concat()
+}
+
+/// A guest in real mode.
+struct Guest {
+    vcpu: VcpuFd,
+    memory: GuestMemoryMmap,
+    /// Goes last, with the memory.
+    _vm: VmFd,
+}
+
+impl Guest {
+    #[allow(unsafe_code, reason = "KVM_SET_USER_MEMORY_REGION")]
+    fn new(kvm: &Kvm, vm: VmFd, program: &[u8]) -> Self {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).unwrap();
+        memory.write_slice(program, GuestAddress(PROGRAM)).unwrap();
+        memory.write_obj(FAULT_HANDLER, GuestAddress(FAULT_VECTOR)).unwrap();
+        memory.write_slice(&say(FAULT), GuestAddress(FAULT_HANDLER.into())).unwrap();
+        memory.write_slice(&[0xaa; 12], GuestAddress(ANSWER.into())).unwrap();
+        let region = kvm_userspace_memory_region {
+            memory_size: MEMORY_BYTES as u64,
+            userspace_addr: memory.get_host_address(GuestAddress(0)).unwrap() as u64,
+            ..Default::default()
+        };
+        // SAFETY: the memory is mapped there, and is kept beside the machine.
+        unsafe { vm.set_user_memory_region(region) }.unwrap();
+        let vcpu = vm.create_vcpu(0).unwrap();
+        configure(kvm, &vcpu, 0, 1, CpuModel::default()).unwrap();
+        start_at(&vcpu, PROGRAM);
+        Self { vcpu, memory, _vm: vm }
     }
-    let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x4000)]).unwrap();
-    memory.write_slice(&ASK_FOR_THE_DATE, GuestAddress(0x1000)).unwrap();
-    memory.write_slice(&[0xaa; 12], GuestAddress(0x3000)).unwrap();
-    let host_address = memory.get_host_address(GuestAddress(0)).unwrap() as u64;
-    let region = kvm_userspace_memory_region {
-        memory_size: 0x4000,
-        userspace_addr: host_address,
-        ..Default::default()
-    };
-    // SAFETY: the memory is mapped there and lives longer than the machine's last run.
-    unsafe { vm.set_user_memory_region(region) }.unwrap();
-    let mut vcpu = vm.create_vcpu(0).unwrap();
-    configure(&kvm, &vcpu, 0, 1, CpuModel::default()).unwrap();
-    start_at(&vcpu, 0x1000);
-    match vcpu.run().unwrap() {
-        VcpuExit::X86Wrmsr(exit) => {
-            assert!(answer_msr_write(&memory, exit.index, exit.data));
-            *exit.error = 0;
+
+    /// Until the program says something: what, and how many writes to MSRs came to us before.
+    fn run(&mut self) -> (u8, usize) {
+        let mut asked = 0;
+        loop {
+            match self.vcpu.run().unwrap() {
+                VcpuExit::X86Wrmsr(exit) => {
+                    asked += 1;
+                    *exit.error = u8::from(!answer_msr_write(&self.memory, exit.index, exit.data));
+                }
+                VcpuExit::IoOut(0x80, &[said]) => return (said, asked),
+                other => panic!("{other:?}"),
+            }
         }
-        other => panic!("{other:?}"),
     }
-    let mut date = [0xff; 12];
-    memory.read_slice(&mut date, GuestAddress(0x3000)).unwrap();
-    assert_eq!(date, [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
+    fn answer(&self) -> [u8; 12] {
+        let mut answer = [0; 12];
+        self.memory.read_slice(&mut answer, GuestAddress(ANSWER.into())).unwrap();
+        answer
+    }
 }
 
 /// In real mode, in the segment 0.
@@ -146,6 +174,46 @@ fn start_at(vcpu: &VcpuFd, address: u64) {
     (sregs.cs.base, sregs.cs.selector) = (0, 0);
     vcpu.set_sregs(&sregs).unwrap();
     let mut regs = vcpu.get_regs().unwrap();
-    (regs.rip, regs.rflags) = (address, 2);
+    // The stack grows down from the program.
+    (regs.rip, regs.rsp, regs.rflags) = (address, address, 2);
     vcpu.set_regs(&regs).unwrap();
+}
+
+#[test]
+fn a_guest_that_asks_for_the_date_is_told_the_epoch() {
+    const UNTOUCHED: [u8; 12] = [0xaa; 12];
+    const EPOCH: [u8; 12] = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // Register, address, how the program fares, writes that come to us, what is at the address then.
+    let cases = [
+        (0x4b56_4d00, ANSWER, DONE, 1, EPOCH),
+        (0x11, ANSWER, DONE, 1, EPOCH),
+        (0x4b56_4d00, 0xfee0_0000, FAULT, 1, UNTOUCHED),
+        // KVM's steal time, which is not in the CPUID.
+        (0x4b56_4d03, ANSWER + 1, FAULT, 0, UNTOUCHED),
+    ];
+    for (index, address, said, asked, answer) in cases {
+        let Some((kvm, vm)) = machine() else { return };
+        if !fix_wall_clock(&vm).unwrap() {
+            println!("SKIPPED: this host's KVM has no MSR filter");
+            return;
+        }
+        let mut guest = Guest::new(&kvm, vm, &write_msr(index, address));
+        assert_eq!(guest.run(), (said, asked), "{index:#x}");
+        assert_eq!(guest.answer(), answer, "{index:#x}");
+    }
+}
+
+/// `mov eax, LEAF; cpuid; mov [ANSWER], eax; mov [ANSWER + 4], ebx`, and says so.
+fn ask_cpuid(leaf: u32) -> Vec<u8> {
+    let [low, high, ..] = ANSWER.to_le_bytes();
+    let to_memory = [0x66, 0xa3, low, high, 0x66, 0x89, 0x1e, low + 4, high];
+    [&[0x66, 0xb8], &leaf.to_le_bytes()[..], &[0x0f, 0xa2], &to_memory, &say(DONE)].concat()
+}
+
+#[test]
+fn a_guest_sees_the_models_name() {
+    let Some((kvm, vm)) = machine() else { return };
+    let mut guest = Guest::new(&kvm, vm, &ask_cpuid(0x8000_0002));
+    assert_eq!(guest.run(), (DONE, 0));
+    assert_eq!(&guest.answer()[..8], b"kiln x86");
 }

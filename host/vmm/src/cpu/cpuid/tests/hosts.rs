@@ -19,8 +19,6 @@ pub struct Host {
     extended_1: [u32; 4],
     address_bits: u32,
     speculation: u32,
-    /// As newer kernels, which put what they emulate into the leaves.
-    tells_emulated: bool,
 }
 
 const INTEL: &[u8; 12] = b"GenuineIntel";
@@ -40,7 +38,6 @@ pub const HASWELL: Host = Host {
     extended_1: [0, 0, 0x21, 0x2c10_0800],
     address_bits: 0x3027,
     speculation: 0,
-    tells_emulated: false,
 };
 
 /// With AVX-512, TSX, protection keys.
@@ -56,7 +53,7 @@ pub const SKYLAKE_SERVER: Host = Host {
     ..HASWELL
 };
 
-/// With AMX and five-level page tables.
+/// With AMX and five-level page tables; under a newer kernel, which puts what it emulates into the leaves.
 pub const SAPPHIRE_RAPIDS: Host = Host {
     name: "SapphireRapids",
     highest: 0x20,
@@ -66,7 +63,6 @@ pub const SAPPHIRE_RAPIDS: Host = Host {
     leaf_d_0: [0x602e7, 0x2b00, 0x2b00, 0],
     leaf_d_1_eax: 0x1f,
     address_bits: 0x3934,
-    tells_emulated: true,
     ..SKYLAKE_SERVER
 };
 
@@ -104,7 +100,6 @@ pub const EXCAVATOR: Host = Host {
     extended_1: [0x0066_0f01, 0x2000_0000, 0x0061_0bf3, 0x2fd3_fbff],
     address_bits: 0x3030,
     speculation: 0x1000,
-    tells_emulated: false,
 };
 
 /// With AVX-512, SHA, and much more.
@@ -120,7 +115,6 @@ pub const ZEN_4: Host = Host {
     extended_1: [0x00a1_0f11, 0x4000_0000, 0x0040_03f3, 0x2fd3_fbff],
     address_bits: 0x3934,
     speculation: 0x791e_f257,
-    tells_emulated: true,
     ..EXCAVATOR
 };
 
