@@ -7,6 +7,12 @@ use vm_memory::GuestMemoryError;
 /// Why a kernel cannot be booted.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    #[error("cannot find out how long the {file} is")]
+    Length {
+        file: &'static str,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot read {bytes} bytes at {offset:#x} of the {file}")]
     Read {
         file: &'static str,

@@ -15,8 +15,7 @@ pub struct SourceFile<'a> {
 
 impl<'a> SourceFile<'a> {
     pub fn new(name: &'static str, file: &'a mut File) -> Result<Self, Failure> {
-        let length = file.seek(SeekFrom::End(0));
-        let length = length.map_err(|source| Failure::Read { file: name, offset: 0, bytes: 0, source })?;
+        let length = file.seek(SeekFrom::End(0)).map_err(|source| Failure::Length { file: name, source })?;
         Ok(Self { name, file, length })
     }
 

@@ -9,7 +9,7 @@ mod pvh;
 mod real;
 mod refusals;
 
-use super::{Entry, Failure, Payload, device_words, load};
+use super::{Entry, Failure, Payload, device_words, gdt, load, page_tables};
 use crate::layout;
 use std::fs::File;
 use std::io::Write;
@@ -69,6 +69,24 @@ fn file_of(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file
+}
+
+/// What is written into base memory and the BIOS area, with its largest content, has a place to itself.
+#[test]
+fn tables_do_not_overlap() {
+    let tables = [
+        (layout::GDT, gdt::bytes(Entry::Pvh(GuestAddress(0))).len()),
+        (layout::PVH_START_INFO, 56),
+        (layout::PVH_MODULES, 32),
+        (layout::PVH_MEMORY_MAP, 4 * 24),
+        (layout::ZERO_PAGE, 0x1000),
+        (layout::PAGE_TABLES, page_tables::bytes().len()),
+        (layout::COMMAND_LINE, layout::COMMAND_LINE_BYTES_MAX),
+        (GuestAddress(layout::BASE_MEMORY_END), 0),
+        (layout::MP_TABLE, super::mp_table::bytes(layout::CPUS_MAX).unwrap().len()),
+        (layout::HIGH_MEMORY, 0),
+    ];
+    assert!(tables.windows(2).all(|pair| pair[0].0.0 + pair[0].1 as u64 <= pair[1].0.0));
 }
 
 /// [`virtio_mmio.device`](https://www.kernel.org/doc/html/latest/admin-guide/kernel-parameters.html):

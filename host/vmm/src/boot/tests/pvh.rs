@@ -72,6 +72,16 @@ fn an_entry_of_four_bytes() {
     assert_eq!(entry, Entry::Pvh(GuestAddress(PVH_ENTRY)));
 }
 
+/// The note segments of `.note.gnu.property` and their like are aligned to 8 bytes.
+#[test]
+fn notes_aligned_to_eight_bytes() {
+    let mut kernel = with(vmlinux(), PHDR_OFFSET + 2 * PHDR_BYTES + 48, &[8]);
+    kernel.splice(XEN_NOTE..XEN_NOTE, [0; 4]);
+    put(&mut kernel, PHDR_OFFSET + 2 * PHDR_BYTES + 32, &48u64.to_le_bytes());
+    let entry = Machine::new(8).load(&kernel, b"", "").unwrap();
+    assert_eq!(entry, Entry::Pvh(GuestAddress(PVH_ENTRY)));
+}
+
 #[test]
 fn without_the_note_the_64_bit_entry_is_taken() {
     let entry = Machine::new(8).load(&vmlinux_without_note(), b"", "").unwrap();

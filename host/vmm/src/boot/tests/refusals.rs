@@ -2,6 +2,7 @@
 
 use super::kernels::*;
 use super::*;
+use std::error::Error;
 
 const P_OFFSET: usize = 8;
 const P_PADDR: usize = 24;
@@ -208,12 +209,18 @@ fn command_lines() {
     );
 }
 
-/// What cannot be read is an error with its cause.
+/// What cannot be read is an error with its cause: a directory, a pipe.
 #[test]
-fn a_kernel_that_cannot_be_read() {
-    let mut directory = File::open("/").unwrap();
-    let payload = Payload { kernel: &mut directory, initramfs: &mut file_of(b""), command_line: "", cpus: 1 };
-    let failure = load(&Machine::new(8).memory, payload).unwrap_err();
-    assert!(matches!(failure, Failure::Read { .. }), "{failure}");
-    assert!(std::error::Error::source(&failure).is_some());
+fn files_that_cannot_be_read() {
+    let (pipe, _writer) = std::io::pipe().unwrap();
+    let mut pipe = File::from(std::os::fd::OwnedFd::from(pipe));
+    let (mut kernel, mut directory) = (file_of(&vmlinux()), File::open("/").unwrap());
+    let as_kernel = Payload { kernel: &mut pipe, initramfs: &mut kernel, command_line: "", cpus: 1 };
+    let failure = load(&Machine::new(8).memory, as_kernel).unwrap_err();
+    assert_eq!(failure.to_string(), "cannot find out how long the kernel is");
+    assert!(failure.source().is_some());
+    let as_kernel = Payload { kernel: &mut directory, initramfs: &mut kernel, command_line: "", cpus: 1 };
+    let failure = load(&Machine::new(8).memory, as_kernel).unwrap_err();
+    assert!(matches!(failure, Failure::Read { file: "kernel", .. }), "{failure}");
+    assert!(failure.source().is_some());
 }
