@@ -74,3 +74,69 @@ pub(super) fn keep(directory: &Path, circumstances: Circumstances, verdict: &Ver
 fn write_new(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn circumstances() -> Circumstances {
+        Circumstances {
+            kiln_version: "1.2.3".into(),
+            program: (100, 200, 300),
+            boot_id: "0c5f".into(),
+            kernel: ["6.12".into(), "#1 SMP".into()],
+            device_number: 10 << 8 | 232,
+        }
+    }
+
+    fn otherwise(change: impl FnOnce(&mut Circumstances)) -> Circumstances {
+        let mut changed = circumstances();
+        change(&mut changed);
+        changed
+    }
+
+    #[test]
+    fn what_was_kept_is_recalled_under_the_same_circumstances_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let recall = |circumstances: &Circumstances| recall(directory.path(), circumstances);
+        assert_eq!(recall(&circumstances()), None);
+        for verdict in [Verdict::Usable, Verdict::Slow { factor: 70 }, Verdict::Unusable("int3".into())] {
+            keep(directory.path(), circumstances(), &verdict);
+            assert_eq!(recall(&circumstances()), Some(verdict));
+        }
+        for other in [
+            otherwise(|c| c.kiln_version = "1.2.4".into()),
+            otherwise(|c| c.program.0 = 101),
+            otherwise(|c| c.program.1 = 201),
+            otherwise(|c| c.program.2 = 301),
+            otherwise(|c| c.boot_id = "0c60".into()),
+            otherwise(|c| c.kernel[0] = "6.13".into()),
+            otherwise(|c| c.kernel[1] = "#2 SMP".into()),
+            otherwise(|c| c.device_number = 0),
+        ] {
+            assert_eq!(recall(&other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn those_of_now_are_the_same_a_moment_later() {
+        let device = File::open("/dev/null").unwrap();
+        let now = || Circumstances::now(Path::new("/proc/self/exe"), &device).unwrap();
+        assert_eq!(now(), now());
+        assert!(!now().boot_id.is_empty());
+        assert_eq!(Circumstances::now(Path::new("/nonexistent"), &device), None);
+    }
+
+    #[test]
+    fn a_place_where_nothing_can_be_kept_costs_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let nowhere = directory.path().join("nowhere");
+        keep(&nowhere, circumstances(), &Verdict::Usable);
+        assert!(!nowhere.exists());
+        // As another user's file might be.
+        fs::create_dir(directory.path().join(FILE)).unwrap();
+        keep(directory.path(), circumstances(), &Verdict::Usable);
+        assert_eq!(recall(directory.path(), &circumstances()), None);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}
