@@ -19,8 +19,8 @@
 //!   one build.
 //! - `spec_ctrl`, `ibpb`, `stibp`, `ssbd`, `arch_capabilities`, `md_clear` ...: mitigations inside the guest
 //!   protect its kernel from its programs, not the host from the guest (that is the host kernel's own
-//!   work at every exit), and would make the guest's speed depend on the host's microcode. The kernel's
-//!   command line says `mitigations=off` likewise.
+//!   work at every exit), and would make the guest's speed depend on the host's microcode. kiln's kernel
+//!   is built without them; for another, `mitigations=off` belongs on the command line.
 //! - `mce`, `mca`: nothing raises a machine check here, and a kernel would set up dozens of banks.
 //! - `vme`, `pse36`: for modes that a 64-bit kernel is never in. `monitor`, performance counters (leaf
 //!   0xa), SGX, MPX, 5-level paging, `waitpkg`, processor trace, hardware virtualization: not for a build.

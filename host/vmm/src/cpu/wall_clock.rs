@@ -4,6 +4,10 @@
 //! KVM writes there what the date was when the machine was made
 //! ([KVM-specific MSRs](https://www.kernel.org/doc/html/latest/virt/kvm/x86/msr.html)). The host's date must
 //! not bear on a build, so a filter makes these writes exits, and the answer is ours.
+//!
+//! Limits: kvm-clock counts from the making of the machine, so that the guest's first look at the clock is
+//! some milliseconds after the epoch. And a guest that wants the host's date can have it, by a hypercall
+//! that no filter stops (`KVM_HC_CLOCK_PAIRING`): it is no secret, it only must not come unasked.
 
 use super::Failure;
 use kvm_bindings::{KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap};
