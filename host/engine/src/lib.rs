@@ -26,6 +26,7 @@ pub use board::Killer;
 pub use choose::{Accel, Choice, Settings, choose, engines};
 pub use error::Error;
 pub use initramfs::Initramfs;
+pub use kiln_jail::{Landlock, landlock};
 pub use kiln_vmm::channel::Counters;
 pub use kiln_vmm::main as vmm_main;
 pub use kvm::VMM_ARGUMENT;

@@ -445,6 +445,47 @@ fn a_qemu_without_a_sandbox_runs_without() {
     }
 }
 
+/// What a QEMU could try once its guest has taken it over. Each line that succeeds is told.
+const ATTEMPTS: &str = "
+    tell() { echo \"it could $1\" >&2; }
+    read -r line </etc/passwd && tell 'read a file'
+    read -r line </proc/$PPID/maps && tell 'look into our memory'
+    (: >\"$0.new\") && tell 'make a file'
+    (: >>\"$0\") && tell 'change itself'
+    rm \"$0\" && tell 'remove itself'";
+
+/// Needs Landlock, and signals its sixth version.
+#[test]
+fn a_qemu_reads_nothing_but_its_own_and_writes_nothing() {
+    let kiln_engine::Landlock::Enforced { abi } = kiln_engine::landlock() else {
+        println!("no Landlock here: {}", kiln_engine::landlock());
+        return;
+    };
+    let signal = if abi >= 6 { "kill -0 $PPID && tell 'signal us'" } else { "" };
+    // The second run comes after QEMU's own sandbox was refused; both make their attempts.
+    let complaint = "[ \"$1\" = -sandbox ] && echo no seccomp >&2 && exit 1";
+    for script in [String::new(), complaint.into()] {
+        let text = refusal(&format!(
+            "[ \"$*\" = --version ] && echo 'QEMU emulator version 9.2.0' && exit
+            {ATTEMPTS}\n{signal}\n{script}\necho made all attempts >&2; exit 3"
+        ));
+        let text = text.to_string();
+        assert!(text.contains("made all attempts") && !text.contains("it could"), "{text}");
+        assert!(text.contains("(it may read its installation and the kernel only)"), "{text}");
+    }
+}
+
+/// The test above proves something: free, such a program can do all of it.
+#[test]
+fn a_program_that_is_not_jailed_can_do_all_that_a_qemu_cannot() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("free");
+    std::fs::write(&program, format!("{ATTEMPTS}\nkill -0 $PPID && tell 'signal us'\n")).unwrap();
+    let output = Command::new("/bin/sh").arg(&program).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(told.matches("it could").count(), 6, "{told}");
+}
+
 #[test]
 fn a_missing_qemu_is_named_with_how_to_get_one() {
     let error = Qemu::at("/nonexistent/qemu".into()).launch(spec("off")).err().unwrap();

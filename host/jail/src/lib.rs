@@ -28,5 +28,5 @@ mod sys;
 pub use confine::{Limits, confine, forbid_processes};
 pub use error::Error;
 pub use filter::{Condition, Filter, Rule, syscall_name};
-pub use ruleset::{Landlock, Ruleset, landlock};
+pub use ruleset::{ChildRuleset, Landlock, Ruleset, landlock};
 pub use sys::report_violations;

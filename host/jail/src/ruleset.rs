@@ -7,12 +7,13 @@
 use crate::error::Kind;
 use crate::{Error, sys};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, RestrictionStatus, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, RestrictionStatus, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
+    RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
-use std::fmt;
-use std::os::fd::OwnedFd;
+use rustix::thread::set_no_new_privs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::{fmt, io};
 
 /// The newest version that these rules are written for.
 const NEWEST: ABI = ABI::V9;
@@ -72,11 +73,9 @@ impl Ruleset {
     /// # Errors
     /// When the kernel, which has Landlock, refuses.
     pub fn reading<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<Self, Error> {
-        let open = |path: P| PathFd::new(path).ok();
-        let rules = paths.into_iter().filter_map(open).map(|path| Ok(read_and_execute(path)));
         let Self { created, landlock } = Self::nothing()?;
-        let created = created.add_rules(rules).map_err(Kind::Landlock)?;
-        Ok(Self { created, landlock })
+        let rules = path_beneath_rules(paths, AccessFs::from_read(NEWEST));
+        Ok(Self { created: created.add_rules(rules).map_err(Kind::Landlock)?, landlock })
     }
 
     /// Restricts the calling thread and all that it starts, with `no_new_privs`.
@@ -92,12 +91,25 @@ impl Ruleset {
         Ok(self.landlock)
     }
 
-    /// For a child, which restricts itself with it before it becomes another program, by calls that
-    /// are allowed there: [`prctl`](https://man7.org/linux/man-pages/man2/PR_SET_NO_NEW_PRIVS.2const.html)
-    /// and [`landlock_restrict_self`](https://man7.org/linux/man-pages/man2/landlock_restrict_self.2.html).
-    /// `None` where there is no Landlock.
-    pub fn into_descriptor(self) -> Option<OwnedFd> {
-        self.created.into()
+    /// For a child that is to become another program.
+    pub fn for_child(self) -> ChildRuleset {
+        ChildRuleset(self.created.into())
+    }
+}
+
+/// A [`Ruleset`] that a child puts on between fork and exec.
+#[derive(Debug)]
+pub struct ChildRuleset(Option<OwnedFd>);
+
+impl ChildRuleset {
+    /// Restricts the calling process and what it becomes, with `no_new_privs`. Makes two system calls
+    /// and nothing else, so it is async-signal-safe.
+    ///
+    /// # Errors
+    /// When the kernel refuses. One without Landlock does not.
+    pub fn restrict_self(&self) -> io::Result<()> {
+        set_no_new_privs(true)?;
+        self.0.as_ref().map_or(Ok(()), |ruleset| sys::restrict_self(ruleset.as_fd()))
     }
 }
 
@@ -107,9 +119,4 @@ fn create() -> Result<RulesetCreated, RulesetError> {
         .handle_access(AccessNet::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?
         .create()
-}
-
-fn read_and_execute(path: PathFd) -> PathBeneath<PathFd> {
-    let rights: BitFlags<AccessFs> = AccessFs::from_read(NEWEST);
-    PathBeneath::new(path, rights)
 }

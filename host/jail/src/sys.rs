@@ -5,7 +5,7 @@ use crate::filter;
 use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::fmt::Write;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// The first descriptor that is not a standard one.
 const FIRST: c_uint = 3;
@@ -79,6 +79,14 @@ pub(crate) fn landlock_abi() -> io::Result<u32> {
         libc::syscall(libc::SYS_landlock_create_ruleset, attributes, size, LANDLOCK_CREATE_RULESET_VERSION)
     };
     Ok(u32::try_from(check(version)?).unwrap_or(u32::MAX))
+}
+
+/// Restricts the calling thread by a Landlock ruleset. Async-signal-safe.
+pub(crate) fn restrict_self(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+    let flags: c_uint = 0;
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), flags) })?;
+    Ok(())
 }
 
 /// Lets a process that a [`Filter`](crate::Filter) ends say so: `the block device thread made a system

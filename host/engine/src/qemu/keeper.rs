@@ -103,6 +103,9 @@ fn failure(ended: &Ended) -> String {
         words if words.contains("guest RAM") || words.contains("guest memory") => {
             format!("QEMU {how}, as the host does not give it the machine's memory: {words}")
         }
+        words if words.contains("Permission denied") => {
+            format!("QEMU {how} (it may read its installation and the kernel only): {words}")
+        }
         words => format!("QEMU {how}: {words}"),
     }
 }

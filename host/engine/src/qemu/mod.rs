@@ -7,6 +7,7 @@
 //! own devices serve the guest, from threads of this process, and no file is ever made.
 
 mod command;
+mod jail;
 mod keeper;
 mod link;
 mod probe;
@@ -99,6 +100,8 @@ impl Engine for Qemu {
         let arguments = command::SANDBOX.map(Into::into).into_iter().chain(bare_arguments.iter().cloned());
         let links = links.into_iter().map(|(_, link)| link);
         let program = Program {
+            // However often it is started.
+            preparation: Some(jail::preparation(&path, &spec.kernel)?),
             path,
             arguments: arguments.collect(),
             descriptors: links.chain([initramfs.into()]).map(|open| Box::new(open) as _).collect(),
