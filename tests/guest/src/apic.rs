@@ -2,7 +2,7 @@
 //! (Intel SDM volume 3, chapter 12; 82093AA I/O APIC).
 
 use crate::interrupts::{INTERRUPT_COUNT, INTERRUPT_VECTOR, SPURIOUS_VECTOR};
-use crate::{clock, physical, port};
+use crate::{clock, physical};
 
 const LOCAL_APIC: u64 = 0xfee0_0000;
 const IO_APIC: u64 = 0xfec0_0000;
@@ -24,12 +24,8 @@ const DATA: u64 = 0x10;
 const REDIRECTION: u32 = 0x10;
 const MASKED: u32 = 1 << 16;
 
-/// The old interrupt controllers' masks.
-const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
-
 /// Lets interrupts of every input of the I/O APIC through to this processor, as edges.
 pub fn enable() {
-    PIC_MASKS.into_iter().for_each(|port| port::write_u8(port, 0xff));
     enable_local();
     let this: u32 = physical::read(LOCAL_APIC + ID);
     for input in 0..INTERRUPT_COUNT {
@@ -42,11 +38,6 @@ pub fn enable() {
 /// Enables the local APIC of the processor it is called on.
 pub fn enable_local() {
     physical::write(LOCAL_APIC + SPURIOUS_INTERRUPT, SOFTWARE_ENABLE | u32::from(SPURIOUS_VECTOR));
-}
-
-/// Number of the processor it is called on, as the machine counts.
-pub fn local_id() -> u32 {
-    physical::read::<u32>(LOCAL_APIC + ID) >> 24
 }
 
 /// Starts the processor of this number in real mode at `page`, below one mebibyte: INIT, STARTUP, STARTUP.

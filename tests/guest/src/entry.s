@@ -2,9 +2,9 @@
 #
 # The first processor comes by the PVH protocol (https://xenbits.xen.org/docs/unstable/misc/pvh.html):
 # 32-bit protected mode without paging, `ebx` = address of `struct hvm_start_info`. The second comes in real
-# mode at the page it was told. Both go on to long mode and from there at once to ring 3, with an I/O privilege
-# level of 3: a host's KVM may emulate ring 0, slowly and in part, where it runs ring 3 as it is. So in ring 0 there
-# are only plain integer instructions, and no more of them than it takes.
+# mode at the page it was told. Both go on to long mode and from there at once to ring 3, with interrupts allowed
+# and all ports open: a host's KVM may emulate ring 0, slowly and in part, where it runs ring 3 as it is. So in
+# ring 0 there are only plain integer instructions, and no more of them than it takes.
 
 .set XEN_ELFNOTE_PHYS32_ENTRY, 18
 
@@ -28,7 +28,11 @@
 .set CR4_OSXMMEXCPT, 0x400
 .set EFER, 0xc0000080
 .set EFER_LONG_MODE, 0x100
-.set RFLAGS_IOPL_3, 0x3002
+.set RFLAGS, 0x2
+.set RFLAGS_INTERRUPTS, 0x202
+
+.set PIC_MASK_FIRST, 0x21
+.set PIC_MASK_SECOND, 0xa1
 
 .set LOCAL_APIC_EOI, 0xfee000b0
 
@@ -86,16 +90,21 @@ long_mode:
     addl $TASK_STATE, %edx
     ltr %dx
 
-    # The stack as a call would leave it.
-    movl $KERNEL_STACK_BYTES, %eax
-    imull %ebp, %eax
-    leal kernel_stacks + KERNEL_STACK_BYTES(%rax), %esp
+    # The old interrupt controllers are silent from here on; the others begin so.
+    movb $0xff, %al
+    outb %al, $PIC_MASK_FIRST
+    outb %al, $PIC_MASK_SECOND
+
+    # The stack of ring 3 as a call would leave it.
     leal 1(%rbp), %ecx
     imull $STACK_BYTES, %ecx, %ecx
     addl $stacks - 8, %ecx
+    movl $KERNEL_STACK_BYTES, %eax
+    imull %ebp, %eax
+    leal kernel_stacks + KERNEL_STACK_BYTES(%rax), %esp
     pushq $USER_DATA
     pushq %rcx
-    pushq $RFLAGS_IOPL_3
+    pushq $RFLAGS_INTERRUPTS
     pushq $USER_CODE
     pushq $processor_main
     movl %ebp, %edi
@@ -178,7 +187,7 @@ exception:
     movq %cr2, %rcx
     movq $exception_report, (%rsp)
     movq $USER_CODE, 8(%rsp)
-    movq $RFLAGS_IOPL_3, 16(%rsp)
+    movq $RFLAGS, 16(%rsp)
     movq $exception_stack_end - 8, 24(%rsp)
     movq $USER_DATA, 32(%rsp)
     iretq
@@ -214,8 +223,8 @@ descriptor_table:
     .quad 0x00cff3000000ffff        # USER_DATA
     .quad 0x00affb000000ffff        # USER_CODE
 task_state_descriptors:
-    .quad 0x0000890000000067, 0
-    .quad 0x0000890000000067, 0
+    .quad 0x0000890000002068, 0
+    .quad 0x0000890000002068, 0
 descriptor_table_end:
 
 descriptor_table_pointer:
@@ -227,14 +236,20 @@ interrupt_table_pointer:
     .word 256 * 16 - 1
     .quad interrupt_table
 
-# Of a task state only the stack of ring 0 matters. Behind its end is no map of I/O ports: ring 3 may use them all.
+# Of a task state there is the stack of ring 0, and which ports ring 3 may use: all of them. (The I/O privilege
+# level would say so in fewer bytes, but an emulated `iretq` may leave it where it was.)
 .macro task_state stack_end
     .long 0
     .quad \stack_end
     .fill 90, 1, 0
-    .word 0x68
+    .word TASK_STATE_PORTS
+    .fill PORT_BITS_BYTES, 1, 0
+    .byte 0xff
+    .balign 8
 .endm
-.set TASK_STATE_BYTES, 0x68
+.set TASK_STATE_PORTS, 0x68
+.set PORT_BITS_BYTES, 0x2000
+.set TASK_STATE_BYTES, TASK_STATE_PORTS + PORT_BITS_BYTES + 8
 .balign 8
 task_states:
     task_state kernel_stacks + KERNEL_STACK_BYTES

@@ -4,7 +4,6 @@
 //! machine with a report from ring 3.
 
 use crate::{physical, power, println};
-use core::arch::asm;
 
 /// Inputs of the I/O APIC.
 pub const INTERRUPT_COUNT: u32 = 24;
@@ -29,7 +28,7 @@ unsafe extern "C" {
     fn spurious_entry();
 }
 
-/// Sets all vectors up and lets interrupts through.
+/// Sets all vectors up. Until the APICs are set up, no interrupt comes.
 pub fn install() {
     for number in 0..EXCEPTION_COUNT {
         set_gate(number, physical::read(address(&raw const exception_entries) + 8 * u64::from(number)));
@@ -39,13 +38,6 @@ pub fn install() {
         set_gate(u32::from(INTERRUPT_VECTOR) + number, entry);
     }
     set_gate(u32::from(SPURIOUS_VECTOR), spurious_entry as *const () as u64);
-    allow();
-}
-
-/// Lets interrupts through to this processor.
-fn allow() {
-    // SAFETY: the I/O privilege level allows it, and all vectors are set up.
-    unsafe { asm!("sti", options(nostack)) }
 }
 
 /// How often input `irq` of the I/O APIC has interrupted.

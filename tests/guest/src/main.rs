@@ -14,7 +14,6 @@ extern crate alloc;
 
 mod apic;
 mod clock;
-mod command_line;
 mod heap;
 mod interrupts;
 mod memory_functions;
@@ -24,9 +23,10 @@ mod power;
 mod processors;
 mod scenarios;
 mod serial;
+mod start_info;
 mod virtio;
 
-use command_line::CommandLine;
+use start_info::StartInfo;
 
 core::arch::global_asm!(include_str!("entry.s"), options(att_syntax));
 
@@ -36,10 +36,10 @@ extern "C" fn processor_main(number: usize) -> ! {
     if number != processors::FIRST {
         processors::work_for_the_first();
     }
-    let command_line = CommandLine::of_this_machine();
+    let start_info = StartInfo::of_this_machine();
     interrupts::install();
     apic::enable();
-    scenarios::run(&command_line);
+    scenarios::run(&start_info);
     println!("done");
     power::off();
 }

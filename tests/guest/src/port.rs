@@ -1,4 +1,4 @@
-//! I/O ports, which the I/O privilege level opens to ring 3.
+//! I/O ports, which the task state opens to ring 3.
 
 use core::arch::asm;
 
@@ -42,4 +42,22 @@ pub fn read_u32(port: u16) -> u32 {
     // SAFETY: as in `write_u8`.
     unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags)) }
     value
+}
+
+/// Writes all of `bytes` with one instruction.
+pub fn write_many(port: u16, bytes: &[u8]) {
+    // SAFETY: it reads only `bytes`.
+    unsafe {
+        asm!("rep outsb", in("dx") port, inout("rcx") bytes.len() => _, inout("rsi") bytes.as_ptr() => _,
+            options(readonly, nostack, preserves_flags))
+    }
+}
+
+/// Fills `bytes` with one instruction.
+pub fn read_many(port: u16, bytes: &mut [u8]) {
+    // SAFETY: it writes only `bytes`.
+    unsafe {
+        asm!("rep insb", in("dx") port, inout("rcx") bytes.len() => _, inout("rdi") bytes.as_mut_ptr() => _,
+            options(nostack, preserves_flags))
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::guest;
 use kiln_devices::FileStorage;
-use kiln_engine::{CpuModel, Disk, Exit, Machine, MachineSpec};
+use kiln_engine::{CpuModel, Disk, Engine, Exit, Machine, MachineSpec};
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroU8;
@@ -21,9 +21,6 @@ const SECTOR_BYTES: usize = 512;
 /// Of either disk.
 pub const DISK_SECTORS: usize = 8192;
 
-/// What runs the machine.
-pub struct Engine(pub Box<dyn kiln_engine::Engine>);
-
 /// A machine that has been started.
 pub struct Run {
     machine: Box<dyn Machine>,
@@ -38,12 +35,12 @@ pub struct Run {
 
 impl Run {
     /// Starts one processor on these scenarios.
-    pub fn of(engine: &Engine, scenarios: &[&str]) -> Self {
+    pub fn of(engine: &dyn Engine, scenarios: &[&str]) -> Self {
         Self::with_cpus(engine, 1, scenarios)
     }
 
     /// Starts `cpus` processors on these scenarios.
-    pub fn with_cpus(engine: &Engine, cpus: u8, scenarios: &[&str]) -> Self {
+    pub fn with_cpus(engine: &dyn Engine, cpus: u8, scenarios: &[&str]) -> Self {
         let program = guest::program();
         let (console, disk) = (Console::default(), disk());
         let writable = FileStorage::writable(disk.try_clone().unwrap()).unwrap();
@@ -58,13 +55,14 @@ impl Run {
             initramfs: Vec::new(),
             extra_command_line: scenarios.iter().map(|name| format!("scenario={name}")).collect(),
             cpus: NonZeroU8::new(cpus).unwrap(),
-            cpu_model: CpuModel::default(),
+            // The guest asks for nothing that any processor lacks, and some KVM gives little.
+            cpu_model: CpuModel::Host,
             memory_mib: 128,
             disks,
             ports: PORTS.collect(),
             console: Some(Box::new(console.clone())),
         };
-        let machine = engine.0.launch(spec).unwrap();
+        let machine = engine.launch(spec).unwrap();
         let scenarios = scenarios.iter().map(|name| String::from(*name)).collect();
         Self { machine, scenarios, console, disk, deadline: started + DEADLINE, started }
     }
@@ -94,7 +92,7 @@ impl Run {
     pub fn passes(self) -> File {
         let exit = self.machine.wait(self.deadline);
         let text = self.console.text();
-        println!("{text}-- {:?}", self.started.elapsed());
+        println!("{text}-- {exit:?} after {:?}", self.started.elapsed());
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
         for name in &self.scenarios {
             assert!(lines.contains(&format!("pass {name}").as_str()), "{name} did not pass, see above");

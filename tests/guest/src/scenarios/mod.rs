@@ -1,9 +1,16 @@
 //! What can be asked of this guest, by name.
 
 mod block;
+mod entropy;
+mod hostile;
+mod interrupts;
+mod malformed;
+mod processors;
+mod registers;
 
-use crate::command_line::CommandLine;
-use crate::virtio::{self, Location};
+use crate::physical::Buffer;
+use crate::start_info::StartInfo;
+use crate::virtio::{self, Descriptor, INDIRECT, Location};
 use crate::{heap, println};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,15 +20,44 @@ pub type Outcome = Result<(), String>;
 
 type Scenario = fn(&Machine) -> Outcome;
 
-const SCENARIOS: &[(&str, Scenario)] = &[("hello", |_| Ok(())), ("block_read", block::read)];
+const SCENARIOS: &[&[(&str, Scenario)]] = &[
+    &[
+        ("block_read", block::read),
+        ("block_read_in_pieces", block::read_in_pieces),
+        ("block_write", block::write),
+        ("block_write_in_pieces", block::write_in_pieces),
+        ("block_serial", block::serial),
+        ("block_unsupported", block::unsupported),
+        ("block_read_only", block::read_only),
+        ("block_out_of_range", block::out_of_range),
+        ("block_clear", block::clear),
+        ("block_reset_in_traffic", block::reset_in_traffic),
+        ("block_configuration", block::configuration),
+        ("entropy", entropy::random),
+    ],
+    interrupts::SCENARIOS,
+    malformed::SCENARIOS,
+    registers::SCENARIOS,
+    hostile::SCENARIOS,
+    processors::SCENARIOS,
+];
 
 /// The devices.
-pub struct Machine(Vec<Location>);
+pub struct Machine {
+    devices: Vec<Location>,
+    /// Where memory below 4 GiB ends.
+    pub memory_end: u64,
+}
 
 impl Machine {
+    /// All of them.
+    pub fn all(&self) -> &[Location] {
+        &self.devices
+    }
+
     /// All devices of a kind, by their device ID.
     pub fn devices(&self, id: u32) -> impl Iterator<Item = Location> {
-        self.0.iter().copied().filter(move |location| location.device_id() == id)
+        self.devices.iter().copied().filter(move |location| location.device_id() == id)
     }
 
     /// The only device of a kind.
@@ -45,9 +81,9 @@ impl Machine {
 }
 
 /// Runs what the command line asks for.
-pub fn run(command_line: &CommandLine) {
-    let machine = Machine(command_line.devices());
-    for name in command_line.values("scenario") {
+pub fn run(start_info: &StartInfo) {
+    let machine = Machine { devices: start_info.devices(), memory_end: start_info.memory_end };
+    for name in start_info.values("scenario") {
         let mark = heap::mark();
         match run_one(name, &machine) {
             Ok(()) => println!("pass {name}"),
@@ -59,6 +95,32 @@ pub fn run(command_line: &CommandLine) {
 }
 
 fn run_one(name: &str, machine: &Machine) -> Outcome {
-    let found = SCENARIOS.iter().find(|(other, _)| *other == name);
+    let found = SCENARIOS.iter().copied().flatten().find(|(other, _)| *other == name);
     found.map_or_else(|| Err(String::from("no such scenario")), |(_, scenario)| scenario(machine))
+}
+
+/// Fails unless `right`, and says why.
+pub fn check(right: bool, why: impl FnOnce() -> String) -> Outcome {
+    if right { Ok(()) } else { Err(why()) }
+}
+
+/// Cuts a buffer into so many pieces, the last with the rest: addresses and lengths.
+pub fn cut(buffer: &Buffer, pieces: usize) -> impl Iterator<Item = (u64, usize)> {
+    let (address, bytes) = (buffer.address, buffer.bytes);
+    let piece = bytes / pieces;
+    (0..pieces).map(move |index| {
+        let length = if index + 1 == pieces { bytes - piece * index } else { piece };
+        (address + (piece * index) as u64, length)
+    })
+}
+
+/// A descriptor for a table of these, which form a chain.
+pub fn table(chain: &[Descriptor]) -> Descriptor {
+    let table = Buffer::new(chain.len() * 16);
+    for (index, descriptor) in (0..).zip(chain) {
+        let has_next = usize::from(index) + 1 < chain.len();
+        let flags = descriptor.flags | if has_next { virtio::NEXT } else { 0 };
+        Descriptor { flags, next: index + 1, ..*descriptor }.store(table.address, index);
+    }
+    Descriptor { flags: INDIRECT, ..Descriptor::readable(table.address, table.bytes) }
 }

@@ -8,7 +8,7 @@ mod queue;
 
 pub use hal::{Memory, transport};
 pub use mmio::{Device, Location, register, status};
-pub use queue::{Descriptor, INDIRECT, NEXT, Queue, WRITE};
+pub use queue::{Descriptor, INDIRECT, NEXT, Queue, Used, WRITE};
 
 /// Device IDs (virtio 1.2 section 5).
 pub const BLOCK: u32 = 2;

@@ -1,0 +1,69 @@
+//! Interrupts: as many as there should be.
+
+use super::block::{Disk, SECTOR_BYTES, request};
+use super::{Machine, Outcome, check};
+use crate::clock;
+use crate::physical::Buffer;
+use crate::virtio::{Descriptor, EVENT_IDX};
+use alloc::format;
+
+pub const SCENARIOS: &[(&str, super::Scenario)] = &[
+    ("interrupt_per_batch", one_per_batch),
+    ("interrupt_suppressed", suppressed),
+    ("interrupt_event_index", event_index),
+];
+
+const BATCH: u16 = 8;
+
+impl Disk {
+    /// Makes a batch of reads available, notifies once, waits for all; gives the interrupts they caused.
+    fn batch(&mut self) -> Result<u32, alloc::string::String> {
+        let before = self.device.interrupts();
+        let data = Buffer::new(SECTOR_BYTES);
+        for _ in 0..BATCH {
+            let read =
+                [self.header(request::IN, 0), Descriptor::writable(data.address, data.bytes), self.status()];
+            self.queue.offer(&read);
+        }
+        self.device.notify(0);
+        for _ in 0..BATCH {
+            self.queue.wait_used()?;
+        }
+        clock::pause();
+        Ok(self.device.interrupts() - before)
+    }
+}
+
+/// Each batch is worth one.
+fn one_per_batch(machine: &Machine) -> Outcome {
+    let mut disk = Disk::open(machine.disk()?, 0, 64)?;
+    for _ in 0..4 {
+        let count = disk.batch()?;
+        check(count == 1, || format!("{count} for a batch"))?;
+    }
+    Ok(())
+}
+
+/// Who wants none gets none.
+fn suppressed(machine: &Machine) -> Outcome {
+    let mut disk = Disk::open(machine.disk()?, 0, 64)?;
+    for (suppressed, expected) in [(true, 0), (false, 1), (true, 0)] {
+        disk.queue.suppress_interrupts(suppressed);
+        let count = disk.batch()?;
+        check(count == expected, || format!("{count} instead of {expected}"))?;
+    }
+    Ok(())
+}
+
+/// With an event index, there is one when that is passed.
+fn event_index(machine: &Machine) -> Outcome {
+    let mut disk = Disk::open(machine.disk()?, EVENT_IDX, 64)?;
+    let mut done = 0_u16;
+    for (after, expected) in [(0, 1), (3, 1), (BATCH - 1, 1), (BATCH, 0), (u16::MAX, 0), (1000, 0), (2, 1)] {
+        disk.queue.interrupt_after(done.wrapping_add(after));
+        let count = disk.batch()?;
+        check(count == expected, || format!("{count} instead of {expected} at {after} of {BATCH}"))?;
+        done += BATCH;
+    }
+    Ok(())
+}
