@@ -420,10 +420,12 @@ fn a_reset_takes_everything_back() {
     bus.set_status(DRIVER);
     bus.set_status(FEATURES_OK);
     assert_eq!(bus.status(), DRIVER, "the features");
+    assert!(bus.negotiate(VERSION_1));
+    bus.set_status(DRIVER_OK);
     let interrupts = bus.interrupts();
     driver.offer(&[(BUFFERS, 16, false)]);
     driver.process(&mut bus);
-    assert_eq!(bus.interrupts(), interrupts);
+    assert_eq!(bus.interrupts(), interrupts, "the queues");
 }
 
 #[test]

@@ -147,6 +147,7 @@ fn a_reset_through_registers_ends_connections() {
     let (mut bench, mut host) = Bench::over_mmio().connect();
     bench.send(&packet(Operation::ReadWrite, PORT, b"last"), 1);
     bench.device.reset();
+    host.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
     let mut heard = String::new();
     host.read_to_string(&mut heard).unwrap();
     assert_eq!(heard, "last");
