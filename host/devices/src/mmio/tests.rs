@@ -127,7 +127,9 @@ fn a_read_only_register_is_not_written() {
 #[test]
 fn only_four_aligned_bytes_are_a_register_access() {
     let (bus, _events) = fake();
-    for (offset, size) in [(0, 1), (0, 2), (0, 8), (1, 4), (2, 4), (6, 4), (0xfe, 4), (0, 0), (0, 3)] {
+    for (offset, size) in
+        [(0, 1), (0, 2), (0, 8), (1, 4), (2, 4), (6, 4), (0xfe, 4), (0xb1, 4), (0, 0), (0, 3)]
+    {
         assert_eq!(read(&bus, offset, size), vec![0; size], "{size} bytes at {offset:#x}");
     }
     let status = u64::from(spec::VIRTIO_MMIO_STATUS);
@@ -306,7 +308,6 @@ fn queues_are_configured_at_their_time_only() {
     bus.write(spec::VIRTIO_MMIO_QUEUE_NUM, 8);
     bus.write(spec::VIRTIO_MMIO_QUEUE_DESC_LOW, 0x8000);
     bus.write(spec::VIRTIO_MMIO_QUEUE_READY, 1);
-    bus.write(spec::VIRTIO_MMIO_QUEUE_READY, 2);
     let queue = |bus: &Bus| {
         let queue = &bus.transport.working().queues[0];
         (queue.size(), queue.desc_table(), queue.ready())
@@ -315,8 +316,25 @@ fn queues_are_configured_at_their_time_only() {
     bus.write(spec::VIRTIO_MMIO_QUEUE_READY, 0);
     assert_eq!(bus.read(spec::VIRTIO_MMIO_QUEUE_READY), 0);
     bus.write(spec::VIRTIO_MMIO_QUEUE_NUM, 8);
+    bus.write(spec::VIRTIO_MMIO_QUEUE_READY, 2);
+    assert_eq!(bus.read(spec::VIRTIO_MMIO_QUEUE_READY), 0, "neither zero nor one");
     bus.write(spec::VIRTIO_MMIO_QUEUE_READY, 1);
     assert_eq!(queue(&bus), (8, addresses(0)[0], true), "one that was stopped can be changed");
+}
+
+#[test]
+fn a_queue_that_was_stopped_is_left_alone() {
+    let (mut bus, _events) = fake();
+    bus.start_with(VERSION_1);
+    let mut driver = Driver::new(&bus.memory, 0);
+    let head = driver.offer(&[(BUFFERS, 16, false)]);
+    driver.process(&mut bus);
+    assert_eq!(driver.used(), Some((head, 0)));
+    bus.write(spec::VIRTIO_MMIO_QUEUE_SEL, 0);
+    bus.write(spec::VIRTIO_MMIO_QUEUE_READY, 0);
+    driver.offer(&[(BUFFERS, 16, false)]);
+    driver.process(&mut bus);
+    assert_eq!((driver.used(), bus.needs_reset()), (None, false));
 }
 
 #[test]
@@ -408,6 +426,7 @@ fn a_reset_takes_everything_back() {
     let mut driver = Driver::new(&bus.memory, 0);
     driver.offer(&[(BUFFERS, 16, false)]);
     driver.process(&mut bus);
+    assert!(driver.used().is_some());
     bus.write(spec::VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
     bus.reset();
     assert_eq!(events.try_iter().last(), Some(Event::Reset));
@@ -422,10 +441,9 @@ fn a_reset_takes_everything_back() {
     assert_eq!(bus.status(), DRIVER, "the features");
     assert!(bus.negotiate(VERSION_1));
     bus.set_status(DRIVER_OK);
-    let interrupts = bus.interrupts();
     driver.offer(&[(BUFFERS, 16, false)]);
     driver.process(&mut bus);
-    assert_eq!(bus.interrupts(), interrupts, "the queues");
+    assert_eq!((driver.used(), bus.interrupts()), (None, 1), "the queues");
 }
 
 #[test]
