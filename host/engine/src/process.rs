@@ -173,9 +173,11 @@ impl Process {
         };
         let thread = thread::Builder::new().name(name.into()).spawn(watch);
         let thread = thread.map_err(|error| Kind::Setup("a thread", error))?;
+        // Dropped on error as well: the thread has things to close.
+        let process = Self { handle, thread: Some(thread) };
         let started = start.recv().unwrap_or_else(|_| Err(ErrorKind::BrokenPipe.into()));
         started.map_err(|error| Kind::Spawn(path, error))?;
-        Ok(Self { handle, thread: Some(thread) })
+        Ok(process)
     }
 
     pub fn killer(&self) -> Killer {

@@ -19,8 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// One test at a time, which leaves no descriptor, thread or process behind.
 struct Alone {
     before: (usize, usize),
-    _turn: MutexGuard<'static, ()>,
     directory: tempfile::TempDir,
+    /// Until everything else is gone.
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Alone {
@@ -137,9 +138,9 @@ fn a_process_that_does_not_end_is_ended() {
 }
 
 #[test]
-fn a_process_that_says_nothing_runs_into_the_deadline() {
+fn a_process_that_never_says_what_it_should_runs_into_the_deadline() {
     let alone = Alone::new();
-    for role in ["hangs", "leaves a child"] {
+    for role in ["hangs", "leaves a child", "floods"] {
         let mut machine = alone.launch(role);
         let error = machine.accept(PORT, Instant::now() + Duration::from_millis(200)).unwrap_err();
         assert!(error.is_timeout(), "{error}");

@@ -100,6 +100,10 @@ fn say_wrongly(role: &str) {
             say(&ended(Ending::Reset));
             while std::io::stdout().write_all(&[b'x'; 4096]).is_ok() {}
         }
+        "floods" => loop {
+            say(&Report::HostError { disk: 0, errno: 5 });
+            eprintln!("and one more");
+        },
         "escapes" => {
             say(&ended(Ending::Failed(format!("\u{1b}[31mred\u{7}{}", "long ".repeat(1000)))));
             exit(0);
