@@ -2,9 +2,10 @@
 
 use crate::{arguments::DoctorArguments, installation};
 use anyhow::{Context, Result};
+use kiln_engine::Landlock;
 use serde::Serialize;
 use std::{
-    fs,
+    fmt, fs,
     io::{self, Write},
 };
 
@@ -15,6 +16,7 @@ struct Findings {
     /// Whether a build with scripts can run.
     usable: bool,
     engines: Vec<EngineFinding>,
+    landlock: LandlockFinding,
     kernel: FileFinding,
     agent: FileFinding,
     cache: String,
@@ -28,6 +30,15 @@ struct EngineFinding {
     detail: String,
     /// What to do about it.
     remedy: Option<String>,
+}
+
+/// Nothing that a build needs: a layer of defence against guests.
+#[derive(Serialize)]
+struct LandlockFinding {
+    /// The version of the kernel's interface.
+    abi: Option<u32>,
+    /// Why there is none, if so.
+    problem: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -60,6 +71,7 @@ fn examine() -> Findings {
         version: env!("CARGO_PKG_VERSION"),
         usable: engines.iter().any(|e| e.usable) && kernel.problem.is_none() && agent.problem.is_none(),
         engines,
+        landlock: kiln_engine::landlock().into(),
         kernel,
         agent,
         cache: installation::cache_dir().display().to_string(),
@@ -79,6 +91,27 @@ fn examine_engine(engine: &dyn kiln_engine::Engine) -> EngineFinding {
             detail: unusable.reason.clone(),
             remedy: unusable.remedy.clone(),
         },
+    }
+}
+
+impl From<Landlock> for LandlockFinding {
+    fn from(landlock: Landlock) -> Self {
+        match landlock {
+            Landlock::Enforced { abi } => Self { abi: Some(abi), problem: None },
+            Landlock::Unavailable(why) => Self { abi: None, problem: Some(why) },
+        }
+    }
+}
+
+impl fmt::Display for LandlockFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.abi, &self.problem) {
+            (Some(abi), _) => write!(f, "✓ landlock: ABI {abi}"),
+            (None, problem) => {
+                let problem = problem.as_deref().unwrap_or_default();
+                write!(f, "- landlock: {problem}; machines run without it")
+            }
+        }
     }
 }
 
@@ -120,6 +153,7 @@ fn print(findings: &Findings, out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "  to mend it: {remedy}")?;
         }
     }
+    writeln!(out, "{}", findings.landlock)?;
     for (name, file) in [("kernel", &findings.kernel), ("agent", &findings.agent)] {
         let what = file.path.as_ref().or(file.problem.as_ref()).map_or("", String::as_str);
         let version = file.version.as_deref().unwrap_or_default();
@@ -133,4 +167,19 @@ fn print(findings: &Findings, out: &mut impl Write) -> io::Result<()> {
 
 fn mark(good: bool) -> char {
     if good { '✓' } else { '✗' }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_landlock_is_no_failure() {
+        let line = |landlock| LandlockFinding::from(landlock).to_string();
+        assert_eq!(line(Landlock::Enforced { abi: 7 }), "✓ landlock: ABI 7");
+        assert_eq!(
+            line(Landlock::Unavailable("this kernel has none".into())),
+            "- landlock: this kernel has none; machines run without it"
+        );
+    }
 }
