@@ -34,7 +34,7 @@ pub const EXCEPTION: u64 = STAGE + 2;
 /// How often the loop is timed; the best counts.
 const ROUNDS: u32 = 5;
 /// Turns of the loop per round: long beside an exit, short where ring 0 is emulated.
-pub const TURNS: u32 = 500_000;
+pub const TURNS: u32 = 200_000;
 
 /// Vectors that are the processor's own (Intel SDM, volume 3, section 6.3.1).
 pub const EXCEPTIONS: usize = 32;
