@@ -31,7 +31,7 @@ pub fn enable() {
     for input in 0..INTERRUPT_COUNT {
         // The timer's line would only disturb.
         let masked = if input == 0 || input == 2 { MASKED } else { 0 };
-        redirect(input, u32::from(INTERRUPT_VECTOR) + input | masked, this);
+        redirect(input, masked | (u32::from(INTERRUPT_VECTOR) + input), this);
     }
 }
 

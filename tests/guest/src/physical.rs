@@ -76,4 +76,14 @@ impl Buffer {
         // SAFETY: as in `write`.
         unsafe { ptr::write_bytes(pointer::<u8>(self.address), byte, self.bytes) }
     }
+
+    /// Cuts it into so many pieces, the last with the rest: addresses and lengths.
+    pub fn cut(&self, pieces: usize) -> impl Iterator<Item = (u64, usize)> + use<> {
+        let Self { address, bytes } = *self;
+        let piece = bytes / pieces;
+        (0..pieces).map(move |index| {
+            let length = if index + 1 == pieces { bytes - piece * index } else { piece };
+            (address + (piece * index) as u64, length)
+        })
+    }
 }

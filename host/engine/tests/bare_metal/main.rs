@@ -3,6 +3,7 @@
 
 mod guest;
 mod machine;
+mod streams;
 
 use kiln_engine::Engine;
 use kiln_engine::kvm::Kvm;
@@ -10,6 +11,7 @@ use kiln_engine::qemu::Qemu;
 use machine::{DISK_SECTORS, Run, sector};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
+use streams::*;
 
 /// A test for each engine, or for KVM only: QEMU's transport is its own and filters some of what a guest does
 /// before our devices see it.
@@ -34,9 +36,13 @@ tests! {
         malformed_chains_are_survived,
         registers_bear_misuse,
         nothing_is_where_nothing_is,
-        two_processors_run_at_once;
+        two_processors_run_at_once,
+        streams_close_in_every_way,
+        streams_keep_to_credit,
+        streams_bear_misuse;
     kvm only:
-        transport_refuses_what_it_must
+        transport_refuses_what_it_must,
+        streams_end_when_the_device_is_reset
 }
 
 /// Where `/dev/kvm` opens, KVM has to work: this guest needs nothing that any KVM lacks.

@@ -22,7 +22,6 @@ pub mod request {
     pub const IN: u32 = 0;
     pub const OUT: u32 = 1;
     pub const FLUSH: u32 = 4;
-    pub const GET_ID: u32 = 8;
     pub const DISCARD: u32 = 11;
     pub const WRITE_ZEROES: u32 = 13;
 }
@@ -160,7 +159,7 @@ pub fn read_in_pieces(machine: &Machine) -> Outcome {
 impl Disk {
     fn read_chain(&self, data: &Buffer, pieces: usize) -> Vec<Descriptor> {
         let mut chain = Vec::from([self.header(request::IN, 2)]);
-        chain.extend(super::cut(data, pieces).map(|(at, length)| Descriptor::writable(at, length)));
+        chain.extend(data.cut(pieces).map(|(at, length)| Descriptor::writable(at, length)));
         chain.push(self.status());
         chain
     }
@@ -188,8 +187,7 @@ pub fn write_in_pieces(machine: &Machine) -> Outcome {
     let mut disk = Disk::open(machine.disk()?, 0, 256)?;
     for (index, pieces) in [1, 2, 17].into_iter().enumerate() {
         let data = Buffer::with(&(0..BYTES).map(news).collect::<Vec<u8>>());
-        let data: Vec<_> =
-            super::cut(&data, pieces).map(|(at, length)| Descriptor::readable(at, length)).collect();
+        let data: Vec<_> = data.cut(pieces).map(|(at, length)| Descriptor::readable(at, length)).collect();
         let sector = 200 + (index * BYTES / SECTOR_BYTES) as u64;
         let status = disk.request(request::OUT, sector, &data)?;
         check(status == OK, || format!("status {status} in {pieces} pieces"))?;

@@ -9,6 +9,7 @@ use crate::println;
 use crate::virtio::{Descriptor, INDIRECT, INDIRECT_DESC, NEXT, Used, WRITE};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("malformed_loops", loops),
@@ -31,13 +32,22 @@ const HEAD: u16 = 40;
 const NOWHERE: u64 = 1 << 45;
 
 /// What a device did about it.
-#[derive(Debug)]
 enum Reaction {
     /// It gave the chain back.
     Answered(Used),
     /// It has set `DEVICE_NEEDS_RESET`.
     NeedsReset,
     Nothing,
+}
+
+impl fmt::Display for Reaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered(used) => write!(f, "answered, {} bytes", used.length),
+            Self::NeedsReset => write!(f, "needs reset"),
+            Self::Nothing => write!(f, "nothing"),
+        }
+    }
 }
 
 /// Whether the device owes an answer: it does for every chain that it could find.
@@ -54,7 +64,7 @@ fn survives(machine: &Machine, name: &str, answer: Answer, spoil: impl FnOnce(&m
     spoil(&mut disk);
     disk.device.notify(0);
     let reaction = disk.reaction(&answer);
-    println!("note {name}: {reaction:?}");
+    println!("note {name}: {reaction}");
     match reaction {
         Reaction::Answered(_) if answer == Answer::Due => disk.check(),
         Reaction::Nothing if answer == Answer::Due => Err(alloc::format!("{name}: no answer")),

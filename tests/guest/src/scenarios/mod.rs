@@ -7,6 +7,7 @@ mod interrupts;
 mod malformed;
 mod processors;
 mod registers;
+mod vsock;
 
 use crate::physical::Buffer;
 use crate::start_info::StartInfo;
@@ -40,6 +41,7 @@ const SCENARIOS: &[&[(&str, Scenario)]] = &[
     registers::SCENARIOS,
     hostile::SCENARIOS,
     processors::SCENARIOS,
+    vsock::SCENARIOS,
 ];
 
 /// The devices.
@@ -102,16 +104,6 @@ fn run_one(name: &str, machine: &Machine) -> Outcome {
 /// Fails unless `right`, and says why.
 pub fn check(right: bool, why: impl FnOnce() -> String) -> Outcome {
     if right { Ok(()) } else { Err(why()) }
-}
-
-/// Cuts a buffer into so many pieces, the last with the rest: addresses and lengths.
-pub fn cut(buffer: &Buffer, pieces: usize) -> impl Iterator<Item = (u64, usize)> {
-    let (address, bytes) = (buffer.address, buffer.bytes);
-    let piece = bytes / pieces;
-    (0..pieces).map(move |index| {
-        let length = if index + 1 == pieces { bytes - piece * index } else { piece };
-        (address + (piece * index) as u64, length)
-    })
 }
 
 /// A descriptor for a table of these, which form a chain.

@@ -148,7 +148,7 @@ fn queue_addresses(machine: &Machine) -> Outcome {
     let end = machine.memory_end;
     for bad in [NOWHERE, u64::MAX, u64::MAX - 4095, end, end - 16, 1, machine.disk()?.address] {
         for part in 0..3 {
-            let mut addresses = Queue::new(0, QUEUE_SIZE).addresses();
+            let mut addresses = Queue::new(QUEUE_SIZE).addresses();
             addresses[part] = bad;
             bad_queue(machine, u32::from(QUEUE_SIZE), addresses)
                 .map_err(|why| format!("part {part} at {bad:#x}: {why}"))?;
@@ -160,7 +160,7 @@ fn queue_addresses(machine: &Machine) -> Outcome {
 /// Queues larger than they may be, or not of a power of two.
 fn queue_sizes(machine: &Machine) -> Outcome {
     for size in [0, 3, 257, 512, 32768, 65535, 0x1_0000, u32::MAX] {
-        let addresses = Queue::new(0, QUEUE_SIZE).addresses();
+        let addresses = Queue::new(QUEUE_SIZE).addresses();
         bad_queue(machine, size, addresses).map_err(|why| format!("size {size}: {why}"))?;
     }
     Ok(())

@@ -24,7 +24,6 @@ pub mod register {
     pub const QUEUE_DESC_LOW: u64 = 0x080;
     pub const QUEUE_DRIVER_LOW: u64 = 0x090;
     pub const QUEUE_DEVICE_LOW: u64 = 0x0a0;
-    pub const CONFIG_GENERATION: u64 = 0x0fc;
     pub const CONFIG: u64 = 0x100;
 }
 
@@ -138,7 +137,7 @@ impl Device {
 
     /// Sets up a queue of `size` descriptors in new memory.
     pub fn queue(&self, index: u32, size: u16) -> Result<Queue, String> {
-        let queue = Queue::new(index, size);
+        let queue = Queue::new(size);
         self.select_queue(index);
         let max = self.location.read(register::QUEUE_NUM_MAX);
         if max < u32::from(size) {

@@ -5,6 +5,7 @@
 mod hal;
 mod mmio;
 mod queue;
+pub mod socket;
 
 pub use hal::{Memory, transport};
 pub use mmio::{Device, Location, register, status};

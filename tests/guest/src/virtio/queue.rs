@@ -55,6 +55,7 @@ impl Descriptor {
 /// What the device says of a chain it is through with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Used {
+    /// The chain's first descriptor.
     pub head: u32,
     /// Bytes it wrote.
     pub length: u32,
@@ -62,8 +63,7 @@ pub struct Used {
 
 /// One queue and its memory.
 pub struct Queue {
-    pub index: u32,
-    pub size: u16,
+    size: u16,
     descriptors: Buffer,
     available: Buffer,
     used: Buffer,
@@ -75,10 +75,9 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub fn new(index: u32, size: u16) -> Self {
+    pub fn new(size: u16) -> Self {
         let size_usize = usize::from(size);
         Self {
-            index,
             size,
             descriptors: Buffer::new(size_usize * DESCRIPTOR_BYTES as usize),
             available: Buffer::new(size_usize * AVAILABLE_ENTRY_BYTES as usize + 6),
@@ -131,11 +130,6 @@ impl Queue {
     /// The true index of what is available.
     pub fn available_index(&self) -> u16 {
         self.available_index
-    }
-
-    /// Forgets what was claimed.
-    pub fn claim_nothing(&self) {
-        self.claim_available(self.available_index);
     }
 
     /// The next chain that the device is through with, if there is one.
