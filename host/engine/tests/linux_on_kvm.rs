@@ -50,7 +50,7 @@ fn launch(console: &Console) -> Box<dyn Machine> {
     let spec = MachineSpec {
         kernel: kernel.into(),
         initramfs: Initramfs::new().finish(),
-        extra_command_line: vec!["earlyprintk=serial,ttyS0".into(), "extra=1".into()],
+        extra_command_line: vec!["extra=1".into()],
         cpus: NonZeroU8::MIN,
         // All there is, as a host where KVM emulates offers little.
         cpu_model: CpuModel::Host,
@@ -69,7 +69,7 @@ fn linux_accepts_the_machine() {
     let text = console.text();
     for words in [
         "Linux version 6.",
-        "Command line: console=ttyS0 panic=-1 reboot=k swiotlb=noforce earlyprintk=serial,ttyS0 extra=1 ",
+        "Command line: earlycon=uart8250,io,0x3f8 console=ttyS0 panic=-1 reboot=k swiotlb=noforce mitigations=off extra=1 ",
         "BIOS-e820: [mem 0x0000000000100000-0x000000000fffffff] usable",
         "Hypervisor detected: KVM",
         "kvm-clock: Using msrs",
