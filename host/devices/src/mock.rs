@@ -142,6 +142,11 @@ impl Driver {
         self.memory.write_obj(index.to_le(), GuestAddress(self.base + AVAILABLE + 2)).unwrap();
     }
 
+    /// Sets the available ring's flags: 1 asks for no interrupts.
+    pub fn set_available_flags(&mut self, flags: u16) {
+        self.memory.write_obj(flags.to_le(), GuestAddress(self.base + AVAILABLE)).unwrap();
+    }
+
     /// The next used element: head and length.
     pub fn used(&mut self) -> Option<(u16, u32)> {
         let ring = self.base + USED;

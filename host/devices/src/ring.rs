@@ -2,7 +2,10 @@
 
 use crate::chain::Chain;
 use crate::{GuestMemoryMmap, Interrupt, Queue};
+use std::sync::atomic::Ordering;
+use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress};
 
 /// One queue, borrowed from the transport for one [`Device::process`](crate::Device::process).
 pub struct Ring<'a> {
@@ -103,10 +106,21 @@ impl<'a> Ring<'a> {
     /// Interrupts the driver if chains were completed and it wants to know: once per batch.
     pub(crate) fn notify(&mut self, memory: &GuestMemoryMmap) {
         let owed = std::mem::take(&mut self.owes_interrupt);
-        if owed && self.queue.needs_notification(memory).unwrap_or(true) {
+        if owed && self.wants_interrupt(memory) {
             // An interrupt that cannot be delivered has nobody waiting for it.
             let _ = self.interrupt.trigger();
         }
+    }
+
+    /// Whether the driver wants to know (virtio 1.2 section 2.7.7). Without an event index it says so by
+    /// a flag, which `virtio-queue` leaves to others.
+    fn wants_interrupt(&mut self, memory: &GuestMemoryMmap) -> bool {
+        let reached = self.queue.needs_notification(memory).unwrap_or(true);
+        if self.queue.event_idx_enabled() {
+            return reached;
+        }
+        let flags = memory.load(GuestAddress(self.queue.avail_ring()), Ordering::Relaxed).map(u16::from_le);
+        flags.is_ok_and(|flags| u32::from(flags) & VRING_AVAIL_F_NO_INTERRUPT == 0)
     }
 
     /// No need to be told of new chains while we look anyway.

@@ -242,6 +242,19 @@ fn a_batch_gets_one_interrupt() {
 }
 
 #[test]
+fn a_driver_that_wants_no_interrupt_gets_none() {
+    let mut bench = writable();
+    bench.driver.write(DATA, &header(spec::VIRTIO_BLK_T_IN, 0));
+    for (flags, interrupts) in [(1, 0), (0, 1), (1, 1)] {
+        bench.driver.set_available_flags(flags);
+        bench.driver.offer(&[(DATA, 16, false), (bench.input(), 512, true), (STATUS, 1, true)]);
+        bench.driver.process(&mut bench.device);
+        assert!(bench.driver.used().is_some());
+        assert_eq!(bench.driver.interrupts(), interrupts, "flags {flags}");
+    }
+}
+
+#[test]
 fn malformed_chains_are_handed_back_and_the_next_one_is_served() {
     let out = Descriptor { addr: DATA, len: 16, flags: NEXT, next: 41 };
     let end = Descriptor { addr: STATUS, len: 1, flags: WRITE, next: 0 };

@@ -85,7 +85,7 @@ fn random_numbers_come(engine: &dyn Engine) {
 }
 
 fn interrupts_are_as_many_as_they_should_be(engine: &dyn Engine) {
-    unharmed(engine, &["interrupt_per_batch", "interrupt_event_index"]);
+    unharmed(engine, &["interrupt_per_batch", "interrupt_suppressed", "interrupt_event_index"]);
 }
 
 fn malformed_chains_are_survived(engine: &dyn Engine) {
