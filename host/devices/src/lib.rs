@@ -82,6 +82,11 @@ pub trait Device: Send {
     /// The machine has ended. What its driver said last is still passed on, and then whoever
     /// listens learns that no more will come.
     fn driver_gone(&mut self) {}
+
+    /// Whether it holds something of the driver's that nobody outside has taken yet.
+    fn has_unsent(&self) -> bool {
+        false
+    }
 }
 
 /// Features of the ring format that every device here offers.

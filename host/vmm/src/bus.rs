@@ -77,6 +77,11 @@ impl Bus {
         }
     }
 
+    /// Whether a device still has to pass on what the guest said.
+    pub fn has_unsent(&self) -> bool {
+        self.devices.iter().any(|device| device.has_unsent())
+    }
+
     fn find(&self, address: u64) -> Option<(&MmioTransport, u64)> {
         let offset = address.checked_sub(VIRTIO_MMIO.0)?;
         let index = usize::try_from(offset / VIRTIO_MMIO_STRIDE).ok()?;

@@ -9,7 +9,7 @@ use crate::counters::Meter;
 use crate::error::{Error, Kind};
 use crate::inherited::Inherited;
 use crate::ports::Ports;
-use crate::threads::{End, Gate, start_processors, start_workers};
+use crate::threads::{End, Gate, linger, start_processors, start_workers};
 use crate::vcpu::Surroundings;
 use crate::{cpu, filters, layout, memory, vm};
 use kiln_jail::Limits;
@@ -57,12 +57,14 @@ pub fn run(specification: &Specification, control: &Arc<Control>) -> Result<Opti
     start_workers(workers, &gate)?;
     start_processors(processors, &surroundings, &end, &gate)?;
     gate.wait_until_all_are_jailed()?;
+    kiln_jail::forbid_processes()?;
     filters::main()?.install()?;
     meter.enter();
     gate.open();
     let ending = end.wait(control);
     surroundings.ports.finish();
     surroundings.bus.finish();
+    linger(&surroundings.bus, control);
     Ok(ending.map(|ending| Ended { ending, counters: meter.read() }))
 }
 

@@ -1,5 +1,6 @@
 //! The threads of a machine: all are jailed before the first guest instruction, and one ends it all.
 
+use crate::bus::Bus;
 use crate::channel::Ending;
 use crate::control::Control;
 use crate::error::{Error, Kind};
@@ -9,7 +10,7 @@ use crate::worker::Worker;
 use kiln_jail::Filter;
 use kvm_ioctls::VcpuFd;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -128,14 +129,48 @@ impl End {
 
     /// Waits for the end; `None` when kiln is gone, who alone wants to know.
     pub fn wait(&self, control: &Control) -> Option<Ending> {
-        let poller = Epoll::new().ok()?;
-        for (name, descriptor) in [(0, self.reached.as_raw_fd()), (1, control.as_fd().as_raw_fd())] {
-            let event = EpollEvent::new(EventSet::IN | EventSet::READ_HANG_UP, name);
-            poller.ctl(ControlOperation::Add, descriptor, event).ok()?;
-        }
-        let mut events = [EpollEvent::default(); 2];
-        // Interrupted: nothing has happened.
-        while poller.wait(-1, &mut events).unwrap_or(0) == 0 {}
+        let events = self.events(control).ok()?;
+        events.wait(FOREVER);
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn events(&self, control: &Control) -> io::Result<Events> {
+        Events::of([self.reached.as_raw_fd(), control.as_fd().as_raw_fd()])
+    }
+}
+
+/// Waits until the devices have passed on what the guest said last, or kiln is gone.
+pub fn linger(bus: &Bus, control: &Control) {
+    let Ok(kiln_gone) = Events::of([control.as_fd().as_raw_fd()]) else { return };
+    // Their threads are at it. There is no event for this, as it is over in no time or for good.
+    while bus.has_unsent() && !kiln_gone.wait(LINGER_MS) {}
+}
+
+const FOREVER: i32 = -1;
+const LINGER_MS: i32 = 10;
+
+/// Some descriptors, any of which ends a wait.
+struct Events(Epoll);
+
+impl Events {
+    fn of<const COUNT: usize>(descriptors: [RawFd; COUNT]) -> io::Result<Self> {
+        let poller = Epoll::new()?;
+        for descriptor in descriptors {
+            let event = EpollEvent::new(EventSet::IN | EventSet::READ_HANG_UP, 0);
+            poller.ctl(ControlOperation::Add, descriptor, event)?;
+        }
+        Ok(Self(poller))
+    }
+
+    /// False when only time has passed.
+    fn wait(&self, timeout_ms: i32) -> bool {
+        let mut events = [EpollEvent::default(); 1];
+        loop {
+            match self.0.wait(timeout_ms, &mut events) {
+                Ok(count) => return count > 0,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return true,
+            }
+        }
     }
 }

@@ -123,6 +123,11 @@ impl MmioTransport {
         self.working().device.driver_gone();
     }
 
+    /// Whether the device holds something of the driver's that nobody outside has taken yet.
+    pub fn has_unsent(&self) -> bool {
+        self.working().device.has_unsent()
+    }
+
     fn raise(&self, reasons: u32) {
         if reasons != 0 {
             self.interrupt_status.fetch_or(reasons, Ordering::AcqRel);

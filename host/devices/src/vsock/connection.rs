@@ -219,6 +219,11 @@ impl<S: Stream> Connection<S> {
         self.receive_shutdown(BOTH);
     }
 
+    /// Whether the stream has yet to take data of the guest.
+    pub fn has_unsent(&self) -> bool {
+        !self.buffer.is_empty() && self.host_shutdown & SHUTDOWN_RECEIVE == 0
+    }
+
     fn close_when_flushed(&mut self) {
         if self.buffer.is_empty() && self.guest_shutdown & SHUTDOWN_SEND != 0 {
             self.stream.end_writing();

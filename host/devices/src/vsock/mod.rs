@@ -257,6 +257,10 @@ impl Device for Vsock {
     fn driver_gone(&mut self) {
         self.connections.values_mut().for_each(Connection::guest_gone);
     }
+
+    fn has_unsent(&self) -> bool {
+        self.connections.values().any(Connection::has_unsent)
+    }
 }
 
 impl Key {

@@ -12,10 +12,13 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
-/// For every kernel. Its output goes to the serial port; a panic restarts at once, by way of the
-/// keyboard controller, which ends the machine; and no memory is set aside for bounce buffers, which no
-/// device here needs.
-const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=k swiotlb=noforce";
+/// For every kernel. Its output goes to the serial port, from its first line on, so that a kernel that
+/// does not get far can be heard; a panic restarts at once, by way of the keyboard controller, which ends
+/// the machine; no memory is set aside for bounce buffers, which no device here needs; and what protects
+/// one program of the guest from another is not needed where all belong to one build (kiln's own kernel is
+/// built without).
+const COMMAND_LINE: &str =
+    "earlycon=uart8250,io,0x3f8 console=ttyS0 panic=-1 reboot=k swiotlb=noforce mitigations=off";
 
 /// What a process inherits, under the numbers that it is told.
 pub(super) type Inherited = Vec<Box<dyn AsRawFd + Send>>;
