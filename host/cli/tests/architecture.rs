@@ -102,6 +102,21 @@ fn files_are_short_and_named_after_what_is_in_them() {
     }
 }
 
+#[test]
+fn tests_that_the_threat_model_names_exist() {
+    let document = std::fs::read_to_string(repository().join("docs/threat-model.md")).unwrap();
+    let quoted = document.split('`').skip(1).step_by(2);
+    let is_test = |text: &&str| {
+        text.matches('_').count() >= 2 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    let named: BTreeSet<_> = quoted.filter(is_test).filter(|text| *text != "no_new_privs").collect();
+    assert!(named.len() > 20, "only {} tests are named", named.len());
+    let texts: Vec<_> = sources_in(&["guest", "host", "tests"]).into_iter().map(|file| file.text).collect();
+    let exists = |name: &str| texts.iter().any(|text| text.contains(&format!("fn {name}(")));
+    let missing: Vec<_> = named.into_iter().filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+}
+
 /// The packages of the workspace and of all it needs.
 struct Packages {
     /// Without those of tests.
@@ -177,9 +192,13 @@ impl Source {
 }
 
 fn sources() -> Vec<Source> {
+    sources_in(&["guest", "host"])
+}
+
+fn sources_in(rooms: &[&str]) -> Vec<Source> {
     let repository = repository();
     let mut sources = Vec::new();
-    let mut pending = vec![repository.join("guest"), repository.join("host")];
+    let mut pending: Vec<_> = rooms.iter().map(|room| repository.join(room)).collect();
     while let Some(directory) = pending.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
