@@ -21,7 +21,7 @@ pub struct MachineSpec {
     pub extra_command_line: Vec<String>,
     /// Virtual CPUs.
     pub cpus: NonZeroU8,
-    /// What they look like. Only virtual hardware can choose: emulation has one model of its own.
+    /// What they look like.
     pub cpu_model: CpuModel,
     /// Memory in MiB.
     pub memory_mib: u32,

@@ -421,7 +421,7 @@ fn a_qemu_that_runs_nothing_is_no_machine_that_switched_itself_off() {
 fn memory_that_cannot_be_had_is_the_reason_given() {
     let error = Qemu::from_environment().launch(MachineSpec { memory_mib: 1 << 20, ..spec("off") });
     let text = error.err().unwrap().to_string();
-    assert_eq!(text, "1048576 MiB of memory, but a machine can have at most 524288");
+    assert_eq!(text, "1048576 MiB of memory, but a machine can have at most 523264");
     // As much as the address space of a QEMU under this limit does not hold.
     let (_directory, qemu) = stand_in("ulimit -v 2000000; exec qemu-system-x86_64 \"$@\"");
     let mut machine = qemu.launch(MachineSpec { memory_mib: 4096, ..spec("off") }).unwrap();

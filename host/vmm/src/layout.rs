@@ -91,6 +91,10 @@ pub const I8042_DATA_PORT: u16 = 0x60;
 /// Its command register, by which the machine is restarted.
 pub const I8042_COMMAND_PORT: u16 = 0x64;
 
+/// Most memory of a machine: addresses of the processor models have 39 bits, and the device hole takes its
+/// part.
+pub const MEMORY_MIB_MAX: u32 = 511 * 1024;
+
 /// The ranges of guest memory of `bytes` bytes: start and length. Below the device hole, and behind it.
 pub fn memory_ranges(bytes: u64) -> Vec<(GuestAddress, u64)> {
     let low = bytes.min(DEVICE_HOLE.start);

@@ -28,6 +28,9 @@ mod vcpu;
 mod vm;
 mod worker;
 
+pub use cpu::program_features;
+pub use layout::MEMORY_MIB_MAX;
+
 use channel::{Ending, Order, Report, Specification};
 use control::Control;
 use std::process::ExitCode;

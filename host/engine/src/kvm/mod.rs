@@ -39,12 +39,9 @@ const PROCESS_NAME: &str = "kiln-vmm";
 /// First argument by which the program knows that it is to be the VMM process.
 pub const VMM_ARGUMENT: &str = "vmm";
 
-/// Addresses of the processor models have 39 bits, and a GiB of them is for devices.
-const MEMORY_MIB_MAX: u32 = 511 * 1024;
-
 /// The I/O APIC has an interrupt line for this many virtio-mmio devices (`kiln_vmm`'s `layout.rs`), two
 /// of which the socket and the random number device take.
-const LIMITS: Limits = Limits { disks: 19 - 2, memory_mib: 64..=MEMORY_MIB_MAX };
+const LIMITS: Limits = Limits { disks: 19 - 2, memory_mib: 64..=kiln_vmm::MEMORY_MIB_MAX };
 
 /// See the module.
 #[derive(Debug, Clone)]

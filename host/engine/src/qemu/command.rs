@@ -1,6 +1,6 @@
 //! QEMU's command line.
 
-use super::DESCRIPTORS;
+use super::{DESCRIPTORS, processor};
 use crate::MachineSpec;
 use std::ffi::OsString;
 use std::num::NonZeroU8;
@@ -59,8 +59,6 @@ pub(super) fn arguments(spec: &MachineSpec, inherited: &Inherited) -> Vec<OsStri
         RTC,
         "-accel",
         "tcg",
-        "-cpu",
-        "max,-erms,-smap",
         "-global",
         "virtio-mmio.force-legacy=false",
         "-chardev",
@@ -72,6 +70,7 @@ pub(super) fn arguments(spec: &MachineSpec, inherited: &Inherited) -> Vec<OsStri
     .into();
     let mut add = |option: &str, value: OsString| arguments.extend([option.into(), value]);
     let memory = spec.memory_mib;
+    add("-cpu", processor::argument(spec.cpu_model).into());
     add("-smp", spec.cpus.to_string().into());
     add("-m", format!("{memory}M").into());
     add("-object", format!("memory-backend-memfd,id=memory,size={memory}M,share=on").into());

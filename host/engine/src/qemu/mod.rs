@@ -11,6 +11,7 @@ mod jail;
 mod keeper;
 mod link;
 mod probe;
+mod processor;
 mod serve;
 mod tsc;
 
@@ -41,9 +42,8 @@ const DESCRIPTORS: &str = "/proc/self/fd";
 /// Linux alone needs most of this.
 const MEMORY_MIB_MIN: u32 = 64;
 
-/// With twice as much, addresses are longer than the 40 bits of QEMU's processor, which then ends
-/// without a word. With this much, Linux takes 18 seconds and 8 GiB of the host to start.
-const MEMORY_MIB_MAX: u32 = 512 * 1024;
+/// Linux takes 18 seconds and 8 GiB of the host to start with as much.
+const MEMORY_MIB_MAX: u32 = kiln_vmm::MEMORY_MIB_MAX;
 
 const LIMITS: Limits = Limits { disks: DISKS_MAX, memory_mib: MEMORY_MIB_MIN..=MEMORY_MIB_MAX };
 

@@ -18,7 +18,7 @@ pub use failure::Failure;
 pub use wall_clock::{answer as answer_msr_write, fix as fix_wall_clock};
 
 use crate::channel::CpuModel;
-use feature::Level;
+use feature::{FEATURES, Feature, Level, Needed};
 use kvm_bindings::{CpuId, KVM_CAP_ENFORCE_PV_FEATURE_CPUID, kvm_enable_cap};
 use kvm_ioctls::{Kvm, VcpuFd};
 use supported::Supported;
@@ -58,6 +58,15 @@ pub fn configure(kvm: &Kvm, vcpu: &VcpuFd, id: u8, cpus: u8, model: CpuModel) ->
 pub fn missing(kvm: &Kvm, model: CpuModel) -> Result<Vec<&'static str>, Failure> {
     let supported = Supported::read(kvm)?;
     Ok(Level::of(model).map_or_else(Vec::new, |level| cpuid::missing(&supported, level)))
+}
+
+/// The features by which programs know a model, as in `/proc/cpuinfo`; none for the host's own.
+pub fn program_features(model: CpuModel) -> impl Iterator<Item = &'static str> {
+    let level = Level::of(model);
+    let has = move |feature: &&Feature| {
+        matches!(feature.needed, Needed::From(_)) && level.is_some_and(|level| feature.is_in(level))
+    };
+    FEATURES.iter().filter(has).map(|feature| feature.name)
 }
 
 fn set_cpuid(vcpu: &VcpuFd, leaves: &[kvm_bindings::kvm_cpuid_entry2]) -> Result<(), Failure> {
