@@ -236,6 +236,10 @@ impl<S: Stream> Connection<S> {
         self.readable |= readable || hung_up;
         self.writable |= writable || hung_up;
         self.hung_up |= hung_up;
+        if self.hung_up && self.host_shutdown & SHUTDOWN_SEND != 0 {
+            // Its end was read just before it turned out that nobody listens either.
+            self.host_shutdown = BOTH;
+        }
         self.flush();
     }
 

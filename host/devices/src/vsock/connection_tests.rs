@@ -285,6 +285,17 @@ fn a_host_that_left_is_announced_and_costs_the_guest_no_credit() {
 }
 
 #[test]
+fn a_stream_whose_end_is_read_before_it_hangs_up_is_closed_both_ways() {
+    let mut bench = Bench::new(0);
+    bench.wire.0.borrow_mut().to_guest_ended = true;
+    bench.connection.stream_ready(true, false, false);
+    assert_eq!(bench.next(), Some(shutdown(SHUTDOWN_SEND)));
+    bench.connection.stream_ready(false, false, true);
+    assert_eq!(bench.next(), Some(shutdown(SHUTDOWN_SEND | SHUTDOWN_RECEIVE)));
+    assert_eq!(bench.next(), None);
+}
+
+#[test]
 fn packets_out_of_place_reset_the_connection() {
     for op in [Operation::Request, Operation::Response, Operation::Unknown(99)] {
         let mut bench = Bench::new(0);
