@@ -15,7 +15,7 @@ pub fn off() -> ! {
 }
 
 /// An exception that cannot be delivered, and neither can the one about that.
-fn triple_fault() -> ! {
+pub fn triple_fault() -> ! {
     interrupts::forget_all();
     // SAFETY: it does not return.
     unsafe { asm!("ud2", options(noreturn)) }

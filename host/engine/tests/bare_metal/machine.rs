@@ -2,7 +2,7 @@
 
 use crate::guest;
 use kiln_devices::FileStorage;
-use kiln_engine::{CpuModel, Disk, Engine, Exit, Machine, MachineSpec};
+use kiln_engine::{Counters, CpuModel, Disk, Engine, Exit, Machine, MachineSpec};
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroU8;
@@ -88,18 +88,30 @@ impl Run {
         panic!("the guest did not say {start:?} but:\n{}", self.console.text());
     }
 
+    /// What it took until the guest connected.
+    pub fn counters(&self) -> Counters {
+        self.machine.counters().unwrap()
+    }
+
     /// Waits for the end; every scenario has passed then. Gives the disk that the guest could write to.
     pub fn passes(self) -> File {
-        let exit = self.machine.wait(self.deadline);
-        let text = self.console.text();
-        println!("{text}-- {exit:?} after {:?}", self.started.elapsed());
-        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-        for name in &self.scenarios {
+        let (scenarios, disk) = (self.scenarios.clone(), self.disk.try_clone().unwrap());
+        let (said, exit) = self.ends();
+        let lines: Vec<&str> = said.lines().map(str::trim_end).collect();
+        for name in &scenarios {
             assert!(lines.contains(&format!("pass {name}").as_str()), "{name} did not pass, see above");
         }
         assert!(lines.contains(&"done"), "the guest did not come to its end, see above");
-        assert_eq!(exit.unwrap(), Exit::PoweredOff);
-        self.disk
+        assert_eq!(exit, Exit::PoweredOff);
+        disk
+    }
+
+    /// Waits for the end: what the guest said, and how it ended.
+    pub fn ends(self) -> (String, Exit) {
+        let exit = self.machine.wait(self.deadline);
+        let said = self.console.text();
+        println!("{said}-- {exit:?} after {:?}", self.started.elapsed());
+        (said, exit.unwrap())
     }
 }
 

@@ -12,7 +12,7 @@ mod vsock;
 use crate::physical::Buffer;
 use crate::start_info::StartInfo;
 use crate::virtio::{self, Descriptor, INDIRECT, Location};
-use crate::{heap, println};
+use crate::{heap, power, println};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -23,6 +23,8 @@ type Scenario = fn(&Machine) -> Outcome;
 
 const SCENARIOS: &[&[(&str, Scenario)]] = &[
     &[
+        ("hello", |_| Ok(())),
+        ("triple_fault", |_| power::triple_fault()),
         ("block_read", block::read),
         ("block_read_in_pieces", block::read_in_pieces),
         ("block_write", block::write),

@@ -1,13 +1,17 @@
 //! Two processors.
 
-use super::block::Disk;
+use super::block::{Disk, request};
 use super::{Machine, Outcome, check};
+use crate::virtio::{Location, register};
 use crate::{clock, processors};
 use alloc::string::String;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-pub const SCENARIOS: &[(&str, super::Scenario)] =
-    &[("processors_at_once", at_once), ("processors_drive_devices", drive_devices)];
+pub const SCENARIOS: &[(&str, super::Scenario)] = &[
+    ("processors_at_once", at_once),
+    ("processors_drive_devices", drive_devices),
+    ("processors_fight_over_a_device", fight),
+];
 
 /// How often the ball goes from one to the other.
 const ROUNDS: u32 = 1000;
@@ -42,7 +46,45 @@ fn drive_devices(machine: &Machine) -> Outcome {
     )
 }
 
-fn read_many(location: crate::virtio::Location) -> Result<(), String> {
+fn read_many(location: Location) -> Result<(), String> {
     let mut disk = Disk::open(location, 0, 64)?;
     (0..100).try_for_each(|_| disk.check())
+}
+
+/// One drives a disk, and the other disturbs it all the time, until both are through with that.
+fn fight(machine: &Machine) -> Outcome {
+    processors::alongside(
+        machine,
+        |machine| {
+            let location = machine.disk()?;
+            // The other processor may have selected another queue, so that there is none to be opened.
+            (0..50).flat_map(|_| Disk::open(location, 0, 64)).for_each(|mut disk| disk.poke());
+            Ok(())
+        },
+        |machine| {
+            let location = machine.disk()?;
+            (0..500_u32).for_each(|round| disturb(&location, round));
+            Ok(())
+        },
+    )?;
+    Disk::open(machine.disk()?, 0, 64)?.check()
+}
+
+impl Disk {
+    /// A request that may or may not be answered.
+    fn poke(&mut self) {
+        let request = [self.header(request::IN, 0), self.status()];
+        self.queue.offer(&request);
+        self.device.notify(0);
+        clock::soon(|| self.queue.take_used());
+    }
+}
+
+fn disturb(location: &Location, round: u32) {
+    location.write(register::QUEUE_NOTIFY, round % 3);
+    location.write(register::INTERRUPT_ACK, round);
+    location.read(register::STATUS);
+    location.write(register::QUEUE_SEL, round % 2);
+    location.read(register::QUEUE_READY);
+    location.read(register::CONFIG);
 }

@@ -100,8 +100,8 @@ pub struct Socket {
     pub device: Device,
     receive: Queue,
     pub transmit: Queue,
-    /// By the number of their descriptor.
-    buffers: Vec<Buffer>,
+    /// By the number of their first descriptor; only what can hold a packet.
+    buffers: [Option<Buffer>; QUEUE_SIZE as usize],
     /// Where a packet is put together.
     outgoing: Buffer,
     /// The data of the packet received last.
@@ -111,13 +111,21 @@ pub struct Socket {
 impl Socket {
     /// Resets the device and sets it up.
     pub fn open(location: Location) -> Result<Self, String> {
+        Self::open_with(location, &[])
+    }
+
+    /// As [`open`](Self::open), with chains to receive into that come before the good ones, and hold nothing.
+    pub fn open_with(location: Location, bad: &[&[Descriptor]]) -> Result<Self, String> {
         let device = Device::prepare(location, 0)?;
-        let mut receive = device.queue(RECEIVE, RECEIVE_BUFFERS as u16)?;
+        let mut receive = device.queue(RECEIVE, QUEUE_SIZE)?;
         let transmit = device.queue(TRANSMIT, QUEUE_SIZE)?;
         device.queue(EVENT, 8)?;
-        let buffers: Vec<_> = (0..RECEIVE_BUFFERS).map(|_| Buffer::new(RECEIVE_BUFFER_BYTES)).collect();
-        for buffer in &buffers {
-            receive.offer(&[Descriptor::writable(buffer.address, buffer.bytes)]);
+        let mut buffers = [None; QUEUE_SIZE as usize];
+        bad.iter().for_each(|chain| _ = receive.offer(chain));
+        for pieces in (1..=RECEIVE_BUFFERS).map(|number| if number == 1 { 3 } else { 1 }) {
+            let buffer = Buffer::new(RECEIVE_BUFFER_BYTES);
+            let chain: Vec<_> = cut_header(&buffer, pieces).collect();
+            buffers[usize::from(receive.offer(&chain))] = Some(buffer);
         }
         device.start();
         device.notify(RECEIVE);
@@ -145,14 +153,15 @@ impl Socket {
     /// The next packet, if there is one; its data is in [`data`](Self::data).
     pub fn poll(&mut self) -> Option<Header> {
         let used = self.receive.take_used()?;
-        let buffer = self.buffers[used.head as usize];
+        let Some(buffer) = self.buffers[used.head as usize] else { return self.poll() };
         let mut wire = [0; HEADER_BYTES];
         buffer.read(0, &mut wire);
         let header = Header::parse(&wire);
         let length = (used.length as usize).saturating_sub(HEADER_BYTES).min(header.len as usize);
         self.data.resize(length, 0);
         buffer.read(HEADER_BYTES, &mut self.data);
-        self.receive.offer(&[Descriptor::writable(buffer.address, buffer.bytes)]);
+        self.receive.put(used.head as u16, Descriptor::writable(buffer.address, buffer.bytes));
+        self.receive.make_available(used.head as u16);
         self.device.notify(RECEIVE);
         Some(header)
     }
@@ -166,6 +175,16 @@ impl Socket {
     pub fn is_silent(&mut self) -> Result<(), String> {
         clock::soon(|| self.poll()).map_or(Ok(()), |header| Err(format!("unasked: {header:?}")))
     }
+}
+
+/// A buffer in so many descriptors: all but the last are shorter than a header.
+fn cut_header(buffer: &Buffer, pieces: usize) -> impl Iterator<Item = Descriptor> {
+    let (start, bytes) = (buffer.address, buffer.bytes);
+    (0..pieces).map(move |piece| {
+        let from = 20 * piece;
+        let to = if piece + 1 == pieces { bytes } else { from + 20 };
+        Descriptor::writable(start + from as u64, to - from)
+    })
 }
 
 /// One stream to the host.
