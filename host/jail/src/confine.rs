@@ -25,6 +25,10 @@ pub struct Limits {
 /// Closes every descriptor but the standard ones and those in `keep`. So nothing else in the process
 /// may still own one, and what the process needs is opened before and named here.
 ///
+/// The number of processes (`RLIMIT_NPROC`) stays: KVM starts a worker in the process when the first
+/// processor runs, and if it may not, every run fails with `EAGAIN` (seen with Linux 6.18). That no
+/// process is started is for the [`Filter`](crate::Filter) to see to.
+///
 /// # Errors
 /// When any step fails. A kernel without Landlock is no failure, but an answer.
 pub fn confine(limits: &Limits, keep: &[RawFd]) -> Result<Landlock, Error> {
@@ -40,15 +44,6 @@ pub fn confine(limits: &Limits, keep: &[RawFd]) -> Result<Landlock, Error> {
     drop_capabilities()?;
     set_no_new_privs(true).map_err(Kind::step("set no_new_privs"))?;
     Ruleset::nothing()?.restrict_self()
-}
-
-/// From here on, no process of this user without privilege can be started from this one, nor a
-/// thread: the kernel counts both (`RLIMIT_NPROC`). So all threads must be there.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn forbid_processes() -> Result<(), Error> {
-    lower(Resource::Nproc, 0)
 }
 
 /// Whoever has less already keeps it.

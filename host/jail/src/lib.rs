@@ -1,7 +1,7 @@
 //! Takes rights away from the processes and threads that a guest might take over.
 //!
-//! Who breaks out of a guest finds himself in a thread of the VMM. Three layers are there to make
-//! that worthless, none of which needs a privilege:
+//! Who breaks out of a guest finds himself in a thread of the VMM. Two layers are there to make
+//! that worthless, neither of which needs a privilege:
 //!
 //! - [`confine`], once for the process, before it has threads: what it holds is all it ever gets.
 //!   No file can be opened by a path, no socket connected, no other process signalled or read
@@ -10,7 +10,6 @@
 //! - [`Filter`], for each thread before it does the guest's bidding: a list of the
 //!   [system calls](https://docs.kernel.org/userspace-api/seccomp_filter.html) that its work needs.
 //!   Any other ends the process, which [`report_violations`] lets say by which it was.
-//! - [`forbid_processes`], when all threads are there.
 //!
 //! [`Ruleset`] is for a program that needs files of its own: QEMU.
 //!
@@ -25,7 +24,7 @@ mod filter;
 mod ruleset;
 mod sys;
 
-pub use confine::{Limits, confine, forbid_processes};
+pub use confine::{Limits, confine};
 pub use error::Error;
 pub use filter::{Condition, Filter, Rule, syscall_name};
 pub use ruleset::{ChildRuleset, Landlock, Ruleset, landlock};

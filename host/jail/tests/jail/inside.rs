@@ -1,9 +1,7 @@
 //! What a prisoner does: enters its cell, does what it was told, and ends with an error's number.
 
 use crate::attempt::{Attempt, Outside};
-use kiln_jail::{
-    Condition, Filter, Landlock, Limits, Rule, Ruleset, confine, forbid_processes, report_violations,
-};
+use kiln_jail::{Condition, Filter, Landlock, Limits, Rule, Ruleset, confine, report_violations};
 use rustix::fs::{MemfdFlags, Mode, memfd_create};
 use rustix::process::{
     DumpableBehavior, Resource, Signal, dumpable_behavior, getpid, getrlimit, kill_process, umask,
@@ -44,13 +42,10 @@ fn enter(cell: &str, keep: &[RawFd]) -> Option<Landlock> {
     match cell {
         "None" => return None,
         "Filtered" => {}
-        "Confined" | "Alone" | "Both" => {}
+        "Confined" | "Both" => {}
         errno => take_landlock_away(errno.parse().unwrap()),
     }
     let landlock = (cell != "Filtered").then(|| confine(&LIMITS, keep).unwrap());
-    if cell == "Alone" {
-        forbid_processes().unwrap();
-    }
     if matches!(cell, "Filtered" | "Both") {
         Filter::compile("test", &[]).unwrap().install().unwrap();
     }

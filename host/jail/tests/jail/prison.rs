@@ -28,8 +28,6 @@ pub enum Cell {
     None,
     /// By `confine`.
     Confined,
-    /// As above, and by `forbid_processes`.
-    Alone,
     /// By a filter without rules of its own.
     Filtered,
     /// By both.
@@ -51,7 +49,7 @@ impl User {
         [Self::Current].into_iter().chain(nobody)
     }
 
-    pub fn is_root(self) -> bool {
+    fn is_root(self) -> bool {
         self == Self::Current && rustix::process::getuid().is_root()
     }
 
