@@ -3,6 +3,7 @@
 //! Everything below 4 GiB is mapped where it is. A device sees the same memory at the same time, so all of it is
 //! read and written volatile, one access per call.
 
+use core::arch::asm;
 use core::ptr;
 
 /// Highest address that is mapped, and one more.
@@ -21,6 +22,15 @@ pub fn read<T: Copy>(address: u64) -> T {
 pub fn write<T: Copy>(address: u64, value: T) {
     // SAFETY: `pointer` gives mapped memory. Callers write to registers and to buffers that the heap gave them.
     unsafe { ptr::write_volatile(pointer(address), value) }
+}
+
+/// Reads and writes eight bytes at any address, aligned or not.
+pub fn touch_u64(address: u64, value: u64) {
+    let pointer = pointer::<u64>(address);
+    // SAFETY: mapped, and nothing of Rust's is there: callers touch device registers.
+    unsafe {
+        asm!("mov {old}, [{at}]", "mov [{at}], {new}", old = out(reg) _, at = in(reg) pointer, new = in(reg) value)
+    }
 }
 
 fn pointer<T>(address: u64) -> *mut T {

@@ -96,6 +96,7 @@ fn malformed_chains_are_survived(engine: &dyn Engine) {
         "malformed_loops",
         "malformed_lengths",
         "malformed_addresses",
+        "malformed_overlaps",
         "malformed_directions",
         "malformed_indices",
         "malformed_tables",

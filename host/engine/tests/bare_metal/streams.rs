@@ -66,11 +66,21 @@ pub fn streams_keep_to_credit(engine: &dyn Engine) {
 }
 
 pub fn streams_bear_misuse(engine: &dyn Engine) {
-    let scenarios = ["vsock_more_than_credit", "vsock_malformed", "vsock_bad_buffers", "vsock_interrupts"];
+    let scenarios =
+        ["vsock_more_than_credit", "vsock_lies", "vsock_malformed", "vsock_bad_buffers", "vsock_interrupts"];
     let mut run = Run::of(engine, &scenarios);
     let unread = run.accept();
     run.wait_for_line("pass vsock_more_than_credit");
     drop(unread);
+    for _ in 0..5 {
+        let mut stream = run.accept();
+        expect(&mut stream, b"lied");
+        stream.write_all(b"data").unwrap();
+        // The guest has reset the stream, perhaps without hearing this.
+        let mut heard = Vec::new();
+        let _ = stream.read_to_end(&mut heard);
+        assert_eq!(heard, b"");
+    }
     for _ in 0..2 {
         let mut stream = run.accept();
         expect(&mut stream, b"fine");

@@ -2,8 +2,7 @@
 
 use super::block::Disk;
 use super::{Machine, Outcome, Scenario, check};
-use crate::physical;
-use crate::port;
+use crate::{physical, port, println};
 use alloc::format;
 
 pub const SCENARIOS: &[(&str, Scenario)] = &[
@@ -65,6 +64,7 @@ fn string(machine: &Machine) -> Outcome {
     let mut status = [0; 64];
     port::read_many(0x3fd, &mut status);
     check(status.iter().all(|byte| byte & 0x20 != 0), || format!("{status:?}"))?;
+    println!("note line status {:#x}, in a string {:#x}", port::read_u8(0x3fd), status[0]);
     port::write_many(0x3f8, b"note a string in one instruction\n");
     works(machine)
 }

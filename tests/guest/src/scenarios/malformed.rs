@@ -15,6 +15,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("malformed_loops", loops),
     ("malformed_lengths", lengths),
     ("malformed_addresses", addresses),
+    ("malformed_overlaps", overlaps),
     ("malformed_directions", directions),
     ("malformed_indices", indices),
     ("malformed_tables", tables),
@@ -154,6 +155,21 @@ fn addresses(machine: &Machine) -> Outcome {
         spoiled(machine, &name, |[_, data, _]| data.address = address)?;
     }
     spoiled(machine, "a status behind the end", |[_, _, status]| status.address = end)
+}
+
+/// Buffers over each other, and over the queue itself.
+fn overlaps(machine: &Machine) -> Outcome {
+    spoiled(machine, "a status in the data", |[_, data, status]| status.address = data.address + 100)?;
+    spoiled(machine, "data over the header", |[header, data, _]| data.address = header.address)?;
+    for (name, part) in [("descriptors", 0), ("the driver's part", 1), ("the device's part", 2)] {
+        let name = alloc::format!("data over {name}");
+        survives(machine, &name, Answer::Optional, |disk| {
+            let mut parts = disk.parts();
+            parts[1].address = disk.queue.addresses()[part];
+            disk.expose(&parts);
+        })?;
+    }
+    Ok(())
 }
 
 fn directions(machine: &Machine) -> Outcome {

@@ -3,7 +3,7 @@
 use super::block::Disk;
 use super::{Machine, Outcome, Scenario, check};
 use crate::clock;
-use crate::physical;
+use crate::physical::{self, Buffer};
 use crate::println;
 use crate::virtio::{Device, Location, Queue, VERSION_1, register, status};
 use alloc::format;
@@ -44,7 +44,7 @@ fn identity(machine: &Machine) -> Outcome {
     Ok(())
 }
 
-/// Reads and writes of every width at every place.
+/// Reads and writes of every width at every place, also over the ends of registers and of the device.
 fn widths(machine: &Machine) -> Outcome {
     let disk = Disk::open(machine.disk()?, 0, QUEUE_SIZE)?;
     let Location { address, bytes, .. } = disk.device.location;
@@ -55,6 +55,9 @@ fn widths(machine: &Machine) -> Outcome {
     for at in (address..address + REGISTER_BYTES.min(bytes as u64)).step_by(8) {
         physical::read::<u64>(at);
     }
+    for at in [register::STATUS + 2, register::QUEUE_NOTIFY - 3, bytes as u64 - 4, bytes as u64 - 1] {
+        physical::touch_u64(address + at, 0x0101_0101_0101_0101);
+    }
     for register in [register::QUEUE_NOTIFY, register::STATUS, register::QUEUE_READY, register::CONFIG] {
         physical::write::<u8>(address + register, 1);
         physical::write::<u16>(address + register, 0x101);
@@ -63,13 +66,17 @@ fn widths(machine: &Machine) -> Outcome {
     works(machine)
 }
 
-/// All ones into every register, then all zeroes.
+/// All ones into every register, then all zeroes, word by word and in one instruction.
 fn all_written(machine: &Machine) -> Outcome {
     for value in [!0, 0] {
         let disk = Disk::open(machine.disk()?, 0, QUEUE_SIZE)?;
         for at in (0..REGISTER_BYTES).step_by(4) {
             disk.device.location.write(at, value);
         }
+        works(machine)?;
+        let disk = Disk::open(machine.disk()?, 0, QUEUE_SIZE)?;
+        let window = Buffer { address: disk.device.location.address, bytes: REGISTER_BYTES as usize };
+        window.fill(value as u8);
         works(machine)?;
     }
     Ok(())

@@ -26,6 +26,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("vsock_reset_in_traffic", reset_in_traffic),
     ("vsock_more_than_credit", more_than_credit),
     ("vsock_malformed", malformed),
+    ("vsock_lies", lies),
     ("vsock_bad_buffers", bad_buffers),
     ("vsock_interrupts", interrupts),
     ("vsock_many", many),
@@ -306,6 +307,26 @@ fn malformed(machine: &Machine) -> Outcome {
     stream.send_packet(b"fine", 1)?;
     stream.expect_data(b"fine")?;
     stream.close()
+}
+
+/// What the host has for us comes only if there is room for it, whatever we say of that.
+fn lies(machine: &Machine) -> Outcome {
+    let room = BUFFER_BYTES;
+    for (buf_alloc, fwd_cnt, comes) in
+        [(0, 0, false), (room, 1, false), (room, 1 << 31, false), (room, u32::MAX, true), (u32::MAX, 0, true)]
+    {
+        let mut stream = connect(machine)?;
+        (stream.buf_alloc, stream.fwd_cnt) = (buf_alloc, fwd_cnt);
+        stream.say(operation::CREDIT_UPDATE, 0)?;
+        stream.send_packet(b"lied", 1)?;
+        if comes {
+            stream.expect_data(b"data")?;
+        } else {
+            stream.only_asks_for_credit()?;
+        }
+        stream.say(operation::RESET, 0)?;
+    }
+    Ok(())
 }
 
 /// Buffers that cannot hold a packet, or not even be written to, are given back.
