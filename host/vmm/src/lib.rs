@@ -31,10 +31,17 @@ mod worker;
 pub use cpu::program_features;
 pub use layout::MEMORY_MIB_MAX;
 
-use channel::{Ending, Order, Report, Specification};
+use channel::{Ending, Order, Report, Specification, Verdict};
 use control::Control;
+use error::{Error, Kind};
+use kiln_jail::Limits;
+use kvm_ioctls::Kvm;
+use std::os::fd::RawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// Descriptors of a probe: its machine, its processor, the standard ones.
+const PROBE_FILES_MAX: u64 = 64;
 
 /// The VMM process, from its order to its end.
 pub fn main() -> ExitCode {
@@ -67,12 +74,19 @@ fn run(specification: &Specification, control: &Arc<Control>) {
     }
 }
 
-fn probe(kvm: std::os::fd::RawFd, control: &Control) {
-    let verdict = match inherited::kvm(kvm) {
+fn probe(kvm: RawFd, control: &Control) {
+    let verdict = match confined(kvm) {
         Ok(kvm) => probe::probe(&kvm),
-        Err(error) => channel::Verdict::Unusable(error.to_string()),
+        Err(error) => Verdict::Unusable(chain(&error)),
     };
     control.report(&Report::Probed(verdict));
+}
+
+/// The guest of a probe is ours, but it tries what a host may fail at.
+fn confined(kvm: RawFd) -> Result<Kvm, Error> {
+    let limits = Limits { open_files: PROBE_FILES_MAX, file_bytes: u64::from(MEMORY_MIB_MAX) << 20 };
+    kiln_jail::confine(&limits, &[kvm])?;
+    Ok(inherited::kvm(kvm).map_err(Kind::setup("what it was given"))?)
 }
 
 /// An error and its causes on one line.

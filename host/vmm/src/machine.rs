@@ -33,25 +33,27 @@ pub struct Ended {
 pub fn run(specification: &Specification, control: &Arc<Control>) -> Result<Option<Ended>, Error> {
     let meter = Arc::new(Meter::start());
     confine(specification, control)?;
-    let mut given = Inherited::take(specification).map_err(Kind::setup("what it was given"))?;
+    let Inherited { kvm, mut kernel, mut initramfs, disks } =
+        Inherited::take(specification).map_err(Kind::setup("what it was given"))?;
     let memory = memory::create(specification.memory_mib).map_err(Kind::memory(specification.memory_mib))?;
-    let vm = vm::create(&given.kvm, &memory)?;
+    let vm = vm::create(&kvm, &memory)?;
     // An older host's date shows in the guest; the agent sets the build's.
     cpu::fix_wall_clock(&vm)?;
     let mut bus = Bus::new(memory.clone());
-    let workers = attach_all(&mut bus, &vm, specification, &given.disks, control, &meter)?;
+    let workers = attach_all(&mut bus, &vm, specification, &disks, control, &meter)?;
     let console = bus::interrupt_line(&vm, layout::SERIAL_IRQ)?;
     let ports = Ports::new(console, std::io::stdout()).map_err(Kind::setup("the console"))?;
     let entry = boot::load(
         &memory,
         Payload {
-            kernel: &mut given.kernel,
-            initramfs: &mut given.initramfs,
+            kernel: &mut kernel,
+            initramfs: &mut initramfs,
             command_line: &command_line(specification, workers.len()),
             cpus: specification.cpus,
         },
     )?;
-    let processors = processors(&given.kvm, &vm, specification, entry)?;
+    drop((kernel, initramfs));
+    let processors = processors(&kvm, &vm, specification, entry)?;
     let surroundings = Arc::new(Surroundings { memory, bus, ports, meter: meter.clone() });
     let (end, gate) = (Arc::new(End::new().map_err(Kind::setup("an event"))?), Arc::new(Gate::default()));
     start_workers(workers, &gate)?;
