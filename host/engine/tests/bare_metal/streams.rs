@@ -8,8 +8,6 @@ use std::os::unix::net::UnixStream;
 
 /// Four times 64 KiB, and the packet with the header cut.
 const PIECES_BYTES: usize = 4 * 64 * 1024 + 16;
-/// Connections that wait for somebody to accept them.
-const BACKLOG: usize = 16;
 /// What the guest wants of us in bulk.
 const BULK_BYTES: usize = 1024 * 1024;
 
@@ -33,12 +31,17 @@ pub fn streams_close_in_every_way(engine: &dyn Engine) {
 
 /// On QEMU, streams live on when their driver is gone (see below), so that the next scenario would find them.
 pub fn connections_have_a_limit(engine: &dyn Engine) {
-    let mut run = Run::of(engine, &["vsock_many", "vsock_refused", "vsock_ordinary"]);
+    let mut run = Run::of(engine, &["vsock_many", "vsock_refused"]);
     assert_eq!(run.wait_for_line("note accepted "), "64");
-    for _ in 0..BACKLOG {
-        assert_eq!(rest_of(run.accept()), b"");
+    loop {
+        let (mut stream, mut heard) = (run.accept(), [0; 4]);
+        if stream.read_exact(&mut heard).is_ok() {
+            assert_eq!(&heard, b"fine");
+            stream.write_all(&heard).unwrap();
+            assert_eq!(rest_of(stream), b"");
+            break;
+        }
     }
-    ordinary(run.accept());
     run.passes();
 }
 
@@ -75,8 +78,8 @@ pub fn streams_bear_misuse(engine: &dyn Engine) {
     for _ in 0..5 {
         let mut stream = run.accept();
         expect(&mut stream, b"lied");
-        stream.write_all(b"data").unwrap();
-        // The guest has reset the stream, perhaps without hearing this.
+        // The guest has reset the stream, or will, and hears this or does not.
+        let _ = stream.write_all(b"data");
         let mut heard = Vec::new();
         let _ = stream.read_to_end(&mut heard);
         assert_eq!(heard, b"");
