@@ -18,6 +18,8 @@ pub const DESCRIPTOR_BYTES: u64 = 16;
 
 /// Where a queue has its parts, from its start: descriptors, available ring, used ring.
 const PARTS: [u64; 3] = [0, 0x1000, 0x2000];
+/// None is longer: descriptors are the longest.
+const PART_BYTES: usize = QUEUE_SIZE as usize * DESCRIPTOR_BYTES as usize;
 const QUEUE_BYTES: u64 = 0x4000;
 /// Where buffers start, above all queues.
 pub const BUFFERS: u64 = 0x1_0000;
@@ -103,13 +105,18 @@ impl Board {
     pub fn restart(&mut self) {
         self.write_register(spec::VIRTIO_MMIO_STATUS, 0);
         assert_eq!(self.status(), 0, "a reset");
-        self.write(0, &[0; BUFFERS as usize]);
+        self.clear_rings();
         self.queues.fill(Queue::default());
         self.negotiate();
         let count = u32::try_from(self.queues.len()).expect("few");
         (0..count).for_each(|index| self.set_queue_up(index));
         self.write_register(spec::VIRTIO_MMIO_STATUS, DRIVER_OK);
         assert_eq!(self.status(), DRIVER_OK);
+    }
+
+    fn clear_rings(&self) {
+        let parts = (0..).zip(&self.queues).flat_map(|(index, _)| addresses(index));
+        parts.for_each(|address| self.write(address, &[0; PART_BYTES]));
     }
 
     fn negotiate(&self) {

@@ -1,6 +1,8 @@
 //! What is fuzzed: each module plays the inputs of the target of its name, and panics when what must always hold
 //! does not. `docs/fuzzing.md` says what that is.
 
+pub mod agent_protocol;
 pub mod block;
 pub mod board;
 pub mod mmio;
+pub mod vsock;
