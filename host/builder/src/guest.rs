@@ -106,7 +106,8 @@ impl GuestSettings {
     }
 
     fn launch(&self, disks: Vec<Disk>, surroundings: Surroundings) -> Result<Box<dyn Machine>, Error> {
-        let settings = Settings { cache: Some(surroundings.store.path().to_owned()) };
+        let settings =
+            Settings { cache: Some(surroundings.store.path().to_owned()), cpu_model: self.cpu_model };
         let choice = kiln_engine::choose(self.accel, &settings).map_err(Kind::Engine)?;
         if let Some(notice) = &choice.notice {
             surroundings.observer.event(Event::Notice(notice));

@@ -63,7 +63,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<bool> {
 }
 
 fn examine() -> Findings {
-    let settings = kiln_engine::Settings { cache: Some(installation::cache_dir()) };
+    let settings = kiln_engine::Settings { cache: Some(installation::cache_dir()), ..Default::default() };
     let engines: Vec<_> =
         kiln_engine::engines(&settings).iter().map(|engine| examine_engine(engine.as_ref())).collect();
     let (kernel, agent) = (examine_file("vmlinux", "Linux version "), examine_file("agent", "kiln-agent "));

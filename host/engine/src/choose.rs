@@ -1,7 +1,7 @@
 //! Which engine to use.
 
 use crate::error::Kind;
-use crate::{Engine, Error, Unusable, kvm::Kvm, qemu::Qemu};
+use crate::{CpuModel, Engine, Error, Unusable, kvm::Kvm, qemu::Qemu};
 use std::path::PathBuf;
 
 /// What the user asked for.
@@ -21,6 +21,8 @@ pub enum Accel {
 pub struct Settings {
     /// An existing directory for what need not be found out twice.
     pub cache: Option<PathBuf>,
+    /// What processors the machine is to have.
+    pub cpu_model: CpuModel,
 }
 
 /// An engine that works here.
@@ -51,7 +53,7 @@ pub fn engines(settings: &Settings) -> Vec<Box<dyn Engine>> {
 }
 
 fn kvm(settings: &Settings) -> Kvm {
-    Kvm::from_environment().with_cache(settings.cache.clone())
+    Kvm::from_environment().with_cache(settings.cache.clone()).for_cpu_model(settings.cpu_model)
 }
 
 fn first_found(engines: Vec<Box<dyn Engine>>) -> Result<Choice, Error> {

@@ -1,5 +1,5 @@
 //! What a VMM process may do to us that crashed, or that its guest has taken over: nothing but end the
-//! machine. `hostile/main.rs` plays it; no `/dev/kvm` is needed.
+//! machine. `hostile/vmm.rs` plays it; no `/dev/kvm` is needed.
 
 use kiln_devices::{ComposedStorage, FileStorage, Segment, Storage};
 use kiln_engine::kvm::Kvm;
@@ -344,6 +344,21 @@ fn probes_answer() {
         }
     }
     drop(alone);
+}
+
+#[test]
+fn a_processor_that_lacks_something_is_only_taken_for_a_model_without() {
+    let lesser = || hostile("probe lesser");
+    let why = lesser().for_cpu_model(CpuModel::X86_64V3).find().unwrap_err().to_string();
+    assert_eq!(
+        why,
+        "/dev/null works, but this host's processor is less than x86-64-v3: it lacks avx2, bmi?1 (--cpu names \
+         another model)"
+    );
+    for model in [CpuModel::X86_64V2, CpuModel::Host] {
+        assert_eq!(lesser().for_cpu_model(model).find().unwrap(), Path::new("/dev/null"));
+    }
+    assert!(lesser().probe().unwrap().version.ends_with("it lacks avx2, bmi?1"));
 }
 
 #[test]

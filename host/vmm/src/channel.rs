@@ -94,6 +94,11 @@ pub enum CpuModel {
     Host,
 }
 
+impl CpuModel {
+    /// Those that a host may be less than.
+    pub const FIXED: [Self; 2] = [Self::X86_64V3, Self::X86_64V2];
+}
+
 impl std::fmt::Display for CpuModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -129,7 +134,7 @@ pub enum Report {
         counters: Counters,
     },
     /// What a probe found. The last report.
-    Probed(Verdict),
+    Probed(Finding),
 }
 
 /// How a machine ended.
@@ -162,6 +167,24 @@ pub struct Counters {
 }
 
 /// What a probe found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Whether Linux can run.
+    pub verdict: Verdict,
+    /// The models that the host's processor is less than.
+    pub lacking: Vec<Lacking>,
+}
+
+/// A model that a host cannot give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lacking {
+    /// Which.
+    pub model: CpuModel,
+    /// Why: names of `/proc/cpuinfo`.
+    pub features: Vec<String>,
+}
+
+/// Whether Linux can run in a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// Everything works.

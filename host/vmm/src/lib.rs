@@ -31,7 +31,7 @@ mod worker;
 pub use cpu::program_features;
 pub use layout::MEMORY_MIB_MAX;
 
-use channel::{Ending, Order, Report, Specification, Verdict};
+use channel::{CpuModel, Ending, Finding, Lacking, Order, Report, Specification, Verdict};
 use control::Control;
 use error::{Error, Kind};
 use kiln_jail::Limits;
@@ -75,11 +75,19 @@ fn run(specification: &Specification, control: &Arc<Control>) {
 }
 
 fn probe(kvm: RawFd, control: &Control) {
-    let verdict = match confined(kvm) {
-        Ok(kvm) => probe::probe(&kvm),
-        Err(error) => Verdict::Unusable(chain(&error)),
-    };
-    control.report(&Report::Probed(verdict));
+    let finding = confined(kvm)
+        .and_then(|kvm| find(&kvm))
+        .unwrap_or_else(|error| Finding { verdict: Verdict::Unusable(chain(&error)), lacking: Vec::new() });
+    control.report(&Report::Probed(finding));
+}
+
+fn find(kvm: &Kvm) -> Result<Finding, Error> {
+    let mut lacking = Vec::new();
+    for model in CpuModel::FIXED {
+        let features: Vec<_> = cpu::missing(kvm, model)?.into_iter().map(str::to_owned).collect();
+        lacking.extend((!features.is_empty()).then_some(Lacking { model, features }));
+    }
+    Ok(Finding { verdict: probe::probe(kvm), lacking })
 }
 
 /// The guest of a probe is ours, but it tries what a host may fail at.

@@ -1,7 +1,7 @@
 //! What a probe found, kept for as long as it cannot find anything else: until the next boot, with the
 //! same kernel, the same device and the same kiln.
 
-use kiln_vmm::channel::Verdict;
+use kiln_vmm::channel::Finding;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -32,7 +32,7 @@ pub(super) struct Circumstances {
 #[derive(Serialize, Deserialize)]
 struct Entry {
     circumstances: Circumstances,
-    verdict: Verdict,
+    finding: Finding,
 }
 
 impl Circumstances {
@@ -51,16 +51,16 @@ impl Circumstances {
 }
 
 /// The answer in `directory` that was found under the same circumstances.
-pub(super) fn recall(directory: &Path, circumstances: &Circumstances) -> Option<Verdict> {
+pub(super) fn recall(directory: &Path, circumstances: &Circumstances) -> Option<Finding> {
     let mut bytes = Vec::new();
     File::open(directory.join(FILE)).ok()?.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
     let (entry, rest) = postcard::take_from_bytes::<Entry>(&bytes).ok()?;
-    (rest.is_empty() && entry.circumstances == *circumstances).then_some(entry.verdict)
+    (rest.is_empty() && entry.circumstances == *circumstances).then_some(entry.finding)
 }
 
-/// Keeps `verdict` in `directory`, in one step. That it cannot be kept only costs time.
-pub(super) fn keep(directory: &Path, circumstances: Circumstances, verdict: &Verdict) {
-    let entry = Entry { circumstances, verdict: verdict.clone() };
+/// Keeps `finding` in `directory`, in one step. That it cannot be kept only costs time.
+pub(super) fn keep(directory: &Path, circumstances: Circumstances, finding: &Finding) {
+    let entry = Entry { circumstances, finding: finding.clone() };
     let aside = directory.join(format!("{FILE}.{}", std::process::id()));
     let kept = postcard::to_allocvec(&entry)
         .map_err(io::Error::other)
@@ -78,6 +78,12 @@ fn write_new(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kiln_vmm::channel::{CpuModel, Lacking, Verdict};
+
+    fn usable() -> Finding {
+        let lacking = Lacking { model: CpuModel::X86_64V3, features: vec!["avx2".into()] };
+        Finding { verdict: Verdict::Usable, lacking: vec![lacking] }
+    }
 
     fn circumstances() -> Circumstances {
         Circumstances {
@@ -100,9 +106,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let recall = |circumstances: &Circumstances| recall(directory.path(), circumstances);
         assert_eq!(recall(&circumstances()), None);
-        for verdict in [Verdict::Usable, Verdict::Slow { factor: 70 }, Verdict::Unusable("int3".into())] {
-            keep(directory.path(), circumstances(), &verdict);
-            assert_eq!(recall(&circumstances()), Some(verdict));
+        for finding in [
+            usable(),
+            Finding { verdict: Verdict::Slow { factor: 70 }, ..usable() },
+            Finding { verdict: Verdict::Unusable("int3".into()), ..usable() },
+            Finding { lacking: Vec::new(), ..usable() },
+        ] {
+            keep(directory.path(), circumstances(), &finding);
+            assert_eq!(recall(&circumstances()), Some(finding));
         }
         for other in [
             otherwise(|c| c.kiln_version = "1.2.4".into()),
@@ -131,11 +142,11 @@ mod tests {
     fn a_place_where_nothing_can_be_kept_costs_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let nowhere = directory.path().join("nowhere");
-        keep(&nowhere, circumstances(), &Verdict::Usable);
+        keep(&nowhere, circumstances(), &usable());
         assert!(!nowhere.exists());
         // As another user's file might be.
         fs::create_dir(directory.path().join(FILE)).unwrap();
-        keep(directory.path(), circumstances(), &Verdict::Usable);
+        keep(directory.path(), circumstances(), &usable());
         assert_eq!(recall(directory.path(), &circumstances()), None);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

@@ -22,7 +22,7 @@ use crate::spec::Limits;
 use crate::{Engine, Error, Machine, MachineSpec, Unusable, Usable};
 use cache::Circumstances;
 use keeper::Keeper;
-use kiln_vmm::channel::{Order, Verdict};
+use kiln_vmm::channel::{CpuModel, Finding, Lacking, Order, Verdict};
 use line::Line;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -51,6 +51,7 @@ pub struct Kvm {
     device: PathBuf,
     cache: Option<PathBuf>,
     slow_will_do: bool,
+    cpu_model: CpuModel,
 }
 
 impl Kvm {
@@ -62,7 +63,14 @@ impl Kvm {
     /// The VMM is the program at the path `program`, called without arguments.
     pub fn at(program: PathBuf) -> Self {
         let device = device::DEVICE.into();
-        Self { program, arguments: Vec::new(), device, cache: None, slow_will_do: false }
+        Self {
+            program,
+            arguments: Vec::new(),
+            device,
+            cache: None,
+            slow_will_do: false,
+            cpu_model: CpuModel::Host,
+        }
     }
 
     /// Calls the program with these.
@@ -85,6 +93,11 @@ impl Kvm {
         Self { slow_will_do: true, ..self }
     }
 
+    /// Is worth launching only where the host's processor has all of this.
+    pub fn for_cpu_model(self, cpu_model: CpuModel) -> Self {
+        Self { cpu_model, ..self }
+    }
+
     fn program(&self) -> Program {
         Program {
             path: self.program.clone(),
@@ -95,14 +108,18 @@ impl Kvm {
         }
     }
 
-    fn usable(&self, verdict: Verdict) -> Result<Usable, Unusable> {
+    fn usable(&self, finding: &Finding) -> Result<Usable, Unusable> {
         let host = rustix::system::uname();
-        let version = format!("KVM API {}, Linux {}", device::API_VERSION, host.release().to_string_lossy());
+        let mut version =
+            format!("KVM API {}, Linux {}", device::API_VERSION, host.release().to_string_lossy());
         let path = self.device.clone();
-        match verdict {
+        for lacking in &finding.lacking {
+            version = format!("{version}; {}", lack(lacking));
+        }
+        match &finding.verdict {
             Verdict::Usable => Ok(Usable { path, version }),
             Verdict::Slow { factor } => {
-                Ok(Usable { path, version: format!("{version}; {}", slowness(factor)) })
+                Ok(Usable { path, version: format!("{version}; {}", slowness(*factor)) })
             }
             Verdict::Unusable(why) => {
                 let reason = format!("{} opens, but Linux cannot run on it: {why}", path.display());
@@ -118,19 +135,27 @@ impl Kvm {
         }
     }
 
-    /// What a probe says, now or before.
-    fn verdict(&self) -> Result<Verdict, Unusable> {
+    /// Less than the model that is asked for, which emulation has.
+    fn lesser(&self, lacking: &Lacking) -> Unusable {
+        Unusable {
+            reason: format!("{} works, but {}", self.device.display(), lack(lacking)),
+            remedy: Some("--cpu names another model".into()),
+        }
+    }
+
+    /// What a probe finds, now or before.
+    fn finding(&self) -> Result<Finding, Unusable> {
         let device = device::open(&self.device)?;
         let cache = self.cache.as_deref().filter(|directory| directory.is_dir());
         let Some((cache, circumstances)) = cache.zip(Circumstances::now(&self.program, &device)) else {
             return probe::ask(self, device);
         };
-        if let Some(verdict) = cache::recall(cache, &circumstances) {
-            return Ok(verdict);
+        if let Some(finding) = cache::recall(cache, &circumstances) {
+            return Ok(finding);
         }
-        let verdict = probe::ask(self, device)?;
-        cache::keep(cache, circumstances, &verdict);
-        Ok(verdict)
+        let finding = probe::ask(self, device)?;
+        cache::keep(cache, circumstances, &finding);
+        Ok(finding)
     }
 }
 
@@ -140,15 +165,20 @@ impl Engine for Kvm {
     }
 
     fn find(&self) -> Result<PathBuf, Unusable> {
-        match self.verdict()? {
-            Verdict::Slow { factor } if !self.slow_will_do => Err(self.slow(factor)),
-            verdict => self.usable(verdict).map(|usable| usable.path),
+        let finding = self.finding()?;
+        let path = self.usable(&finding)?.path;
+        if let (Verdict::Slow { factor }, false) = (&finding.verdict, self.slow_will_do) {
+            return Err(self.slow(*factor));
+        }
+        match finding.lacking.iter().find(|lacking| lacking.model == self.cpu_model) {
+            Some(lacking) => Err(self.lesser(lacking)),
+            None => Ok(path),
         }
     }
 
-    /// One that is slow works, and its version says so.
+    /// One that is slow, or of a lesser processor, works, and its version says so.
     fn probe(&self) -> Result<Usable, Unusable> {
-        self.usable(self.verdict()?)
+        self.usable(&self.finding()?)
     }
 
     fn launch(&self, spec: MachineSpec) -> Result<Box<dyn Machine>, Error> {
@@ -170,6 +200,11 @@ impl Engine for Kvm {
         let process = Process::start(NAME, program, output, Box::new(keeper))?;
         Ok(Box::new(ProcessMachine { process, devices: (), board, console }))
     }
+}
+
+/// In words that follow "works, but".
+fn lack(Lacking { model, features }: &Lacking) -> String {
+    format!("this host's processor is less than {model}: it lacks {}", features.join(", "))
 }
 
 /// In words that follow "works, but".

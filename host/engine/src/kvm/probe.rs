@@ -6,7 +6,7 @@ use super::line::{Line, Word, clean};
 use crate::console::Console;
 use crate::process::{self, Ended, Hearing, Process, Program};
 use crate::{Exit, Unusable};
-use kiln_vmm::channel::{Order, Report, Verdict};
+use kiln_vmm::channel::{Finding, Order, Report, Verdict};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::mpsc::{self, SyncSender};
@@ -20,13 +20,13 @@ const DEADLINE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Why nothing was found out.
-pub(super) fn ask(kvm: &Kvm, device: File) -> Result<Verdict, Unusable> {
+pub(super) fn ask(kvm: &Kvm, device: File) -> Result<Finding, Unusable> {
     let failed = |what: &str| Unusable { reason: format!("{}: {what}", kvm.device.display()), remedy: None };
     let order = Order::Probe { kvm: device.as_raw_fd() };
     let (line, theirs) = Line::with(&order).map_err(|error| failed(&error.to_string()))?;
     let program = Program { input: Some(theirs), descriptors: vec![Box::new(device)], ..kvm.program() };
     let (answer, answered) = mpsc::sync_channel(1);
-    let keeper = Box::new(Asker { line, verdict: None, failure: None, answer });
+    let keeper = Box::new(Asker { line, finding: None, failure: None, answer });
     let process = Process::start("kvm-probe", program, Console::new(None), keeper);
     let process = process.map_err(|error| failed(&error.to_string()))?;
     let answer = answered.recv_timeout(DEADLINE);
@@ -39,9 +39,9 @@ pub(super) fn ask(kvm: &Kvm, device: File) -> Result<Verdict, Unusable> {
 
 struct Asker {
     line: Line,
-    verdict: Option<Verdict>,
+    finding: Option<Finding>,
     failure: Option<String>,
-    answer: SyncSender<Result<Verdict, String>>,
+    answer: SyncSender<Result<Finding, String>>,
 }
 
 impl process::Keeper for Asker {
@@ -52,7 +52,7 @@ impl process::Keeper for Asker {
     fn hear(&mut self) -> Hearing {
         match self.line.receive() {
             Ok(Word::NothingYet) => return Hearing::GoesOn,
-            Ok(Word::Report(Report::Probed(verdict), _)) => self.verdict = Some(verdict),
+            Ok(Word::Report(Report::Probed(finding), _)) => self.finding = Some(finding),
             Ok(Word::End) => return Hearing::Over(DEADLINE),
             Ok(Word::Report(..)) => self.failure = Some("the VMM process answered something else".into()),
             Err(violation) => self.failure = Some(format!("the VMM process {violation}")),
@@ -61,19 +61,27 @@ impl process::Keeper for Asker {
     }
 
     fn judge(&mut self, _program: &mut Program, ended: Ended) -> Option<Exit> {
-        if self.verdict.is_none() {
+        if self.finding.is_none() {
             self.failure.get_or_insert_with(|| failure(&ended));
         }
         Some(Exit::PoweredOff)
     }
 
     fn over(self: Box<Self>, _exit: Exit) {
-        let answer = match (self.verdict, self.failure) {
-            (Some(Verdict::Unusable(why)), _) => Ok(Verdict::Unusable(clean(&why))),
-            (Some(verdict), _) => Ok(verdict),
-            (None, why) => Err(why.unwrap_or_default()),
-        };
+        let answer = self.finding.map(cleaned).ok_or(self.failure.unwrap_or_default());
         // Nobody waits any longer when the time was up.
         let _ = self.answer.send(answer);
     }
+}
+
+/// Its words may end up on a terminal.
+fn cleaned(finding: Finding) -> Finding {
+    let verdict = match finding.verdict {
+        Verdict::Unusable(why) => Verdict::Unusable(clean(&why)),
+        verdict => verdict,
+    };
+    let mut lacking = finding.lacking;
+    let features = lacking.iter_mut().flat_map(|lacking| &mut lacking.features);
+    features.for_each(|feature| *feature = clean(feature));
+    Finding { verdict, lacking }
 }

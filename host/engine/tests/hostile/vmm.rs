@@ -1,6 +1,9 @@
 //! A VMM process that does what its argument says, as one might that its guest has taken over.
 
-use kiln_vmm::channel::{Counters, Ending, MESSAGE_BYTES_MAX, Order, Part, Report, Specification, Verdict};
+use kiln_vmm::channel::{
+    Counters, CpuModel, Ending, Finding, Lacking, MESSAGE_BYTES_MAX, Order, Part, Report, Specification,
+    Verdict,
+};
 use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, recv, send, sendmsg,
 };
@@ -35,11 +38,12 @@ fn probe(role: &str, diary: Option<&String>) {
     }
     assert!(matches!(order(), Order::Probe { .. }));
     match role {
-        "usable" => say(&Report::Probed(Verdict::Usable)),
-        "slow" => say(&Report::Probed(Verdict::Slow { factor: 70 })),
-        "unusable" => say(&Report::Probed(Verdict::Unusable("int3 \u{1b}[31mfails".into()))),
+        "usable" => say(&Report::Probed(finding(Verdict::Usable))),
+        "slow" => say(&Report::Probed(finding(Verdict::Slow { factor: 70 }))),
+        "lesser" => say(&Report::Probed(Finding { verdict: Verdict::Usable, lacking: lacking() })),
+        "unusable" => say(&Report::Probed(finding(Verdict::Unusable("int3 \u{1b}[31mfails".into())))),
         "usable and stays" => {
-            say(&Report::Probed(Verdict::Usable));
+            say(&Report::Probed(finding(Verdict::Usable)));
             std::thread::sleep(FOREVER);
         }
         "answers otherwise" => say(&ended(Ending::Reset)),
@@ -47,6 +51,14 @@ fn probe(role: &str, diary: Option<&String>) {
         "hangs" => std::thread::sleep(FOREVER),
         _ => panic!("no such role: {role}"),
     }
+}
+
+fn finding(verdict: Verdict) -> Finding {
+    Finding { verdict, lacking: Vec::new() }
+}
+
+fn lacking() -> Vec<Lacking> {
+    vec![Lacking { model: CpuModel::X86_64V3, features: vec!["avx2".into(), "bmi\u{1b}1".into()] }]
 }
 
 fn run(role: &str) {
@@ -86,7 +98,7 @@ fn say_wrongly(role: &str) {
             rustix::net::sockopt::set_socket_send_buffer_size(stdin(), 4 * MESSAGE_BYTES_MAX).unwrap();
             say_bytes(&vec![0; MESSAGE_BYTES_MAX + 1]);
         }
-        "an answer" => say(&Report::Probed(Verdict::Usable)),
+        "an answer" => say(&Report::Probed(finding(Verdict::Usable))),
         "ends twice" => {
             say(&ended(Ending::Failed("the first word".into())));
             say(&ended(Ending::Reset));
