@@ -3,11 +3,11 @@
 use alloc::string::String;
 use core::arch::x86_64::_rdtsc;
 
-/// A quarter of a second or more on the fastest processors; nothing that is awaited takes as long, unless the
-/// host is very busy. The host's own deadline is later.
+/// Eight seconds or more on every processor. What is awaited comes in milliseconds unless the host is very
+/// busy; the host's own deadline is later.
 const PATIENCE_CYCLES: u64 = 40_000_000_000;
 
-/// Long enough for a device to have done what it will do.
+/// Some tens of milliseconds: long enough for a device to have done what it will do.
 const PAUSE_CYCLES: u64 = 100_000_000;
 
 /// Cycles of the time stamp counter.

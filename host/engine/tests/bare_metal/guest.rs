@@ -14,6 +14,10 @@ pub fn program() -> &'static Path {
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--release", "--locked", "--manifest-path"]);
         build.arg(repository.join("tests/guest/Cargo.toml")).arg("--target-dir").arg(&target);
+        // What is meant for programs of the host, such as its processor's features, is not for this one.
+        for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
+            build.env_remove(variable);
+        }
         let status = build.status().expect("this test needs cargo");
         assert!(status.success(), "the guest's program does not build");
         target.join("release/kiln-test-guest")

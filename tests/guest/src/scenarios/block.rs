@@ -1,6 +1,6 @@
 //! Disks, used as they are meant to be.
 
-use super::{Machine, Outcome, check};
+use super::{Machine, Outcome, Scenario, check};
 use crate::physical::Buffer;
 use crate::println;
 use crate::virtio::{Descriptor, Device, INDIRECT_DESC, Location, Memory, Queue, Used, register, transport};
@@ -9,6 +9,20 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use virtio_drivers::device::blk::VirtIOBlk;
 use virtio_drivers::transport::mmio::MmioTransport;
+
+pub const SCENARIOS: &[(&str, Scenario)] = &[
+    ("block_read", read),
+    ("block_read_in_pieces", read_in_pieces),
+    ("block_write", write),
+    ("block_write_in_pieces", write_in_pieces),
+    ("block_serial", serial),
+    ("block_unsupported", unsupported),
+    ("block_read_only", read_only),
+    ("block_out_of_range", out_of_range),
+    ("block_clear", clear),
+    ("block_reset_in_traffic", reset_in_traffic),
+    ("block_configuration", configuration),
+];
 
 /// `VIRTIO_BLK_F_RO`
 pub const READ_ONLY: u64 = 1 << 5;
@@ -105,6 +119,20 @@ impl Disk {
         self.request(kind, 0, &[Descriptor::readable(wire.address, wire.bytes)])
     }
 
+    /// A read of 64 KiB into so many pieces.
+    fn read_chain(&self, data: &Buffer, pieces: usize) -> Vec<Descriptor> {
+        let mut chain = Vec::from([self.header(request::IN, 2)]);
+        chain.extend(data.cut(pieces).map(|(at, length)| Descriptor::writable(at, length)));
+        chain.push(self.status());
+        chain
+    }
+
+    /// As [`submit`](Self::submit), in a table of its own.
+    fn submit_indirect(&mut self, chain: &[Descriptor]) -> Result<Used, String> {
+        let table = super::table(chain);
+        self.submit(&[table])
+    }
+
     /// A request like any other works.
     pub fn check(&mut self) -> Outcome {
         let data = Buffer::new(SECTOR_BYTES);
@@ -124,7 +152,7 @@ fn ordinary(location: Location) -> Result<VirtIOBlk<Memory, MmioTransport<'stati
 }
 
 /// Sectors are read, several at once, of either disk.
-pub fn read(machine: &Machine) -> Outcome {
+fn read(machine: &Machine) -> Outcome {
     for location in [machine.disk()?, machine.read_only_disk()?] {
         let mut disk = ordinary(location)?;
         check(disk.capacity() == SECTORS, || format!("{} sectors", disk.capacity()))?;
@@ -140,7 +168,7 @@ pub fn read(machine: &Machine) -> Outcome {
 }
 
 /// However a read is cut, direct or through a table, it gives the same.
-pub fn read_in_pieces(machine: &Machine) -> Outcome {
+fn read_in_pieces(machine: &Machine) -> Outcome {
     const BYTES: usize = 64 * 1024;
     let expected: Vec<u8> = (2..2 + BYTES / SECTOR_BYTES).flat_map(content).collect();
     let mut disk = Disk::open(machine.disk()?, INDIRECT_DESC, 256)?;
@@ -156,23 +184,8 @@ pub fn read_in_pieces(machine: &Machine) -> Outcome {
     Ok(())
 }
 
-impl Disk {
-    fn read_chain(&self, data: &Buffer, pieces: usize) -> Vec<Descriptor> {
-        let mut chain = Vec::from([self.header(request::IN, 2)]);
-        chain.extend(data.cut(pieces).map(|(at, length)| Descriptor::writable(at, length)));
-        chain.push(self.status());
-        chain
-    }
-
-    /// As [`submit`](Self::submit), in a table of its own.
-    fn submit_indirect(&mut self, chain: &[Descriptor]) -> Result<Used, String> {
-        let table = super::table(chain);
-        self.submit(&[table])
-    }
-}
-
 /// What is written is read again, and is on the host's disk.
-pub fn write(machine: &Machine) -> Outcome {
+fn write(machine: &Machine) -> Outcome {
     let mut disk = ordinary(machine.disk()?)?;
     let written: [u8; 8 * SECTOR_BYTES] = core::array::from_fn(news);
     disk.write_blocks(100, &written).map_err(failed)?;
@@ -182,7 +195,7 @@ pub fn write(machine: &Machine) -> Outcome {
 }
 
 /// However a write is cut, it does the same.
-pub fn write_in_pieces(machine: &Machine) -> Outcome {
+fn write_in_pieces(machine: &Machine) -> Outcome {
     const BYTES: usize = 16 * 1024;
     let mut disk = Disk::open(machine.disk()?, 0, 256)?;
     for (index, pieces) in [1, 2, 17].into_iter().enumerate() {
@@ -196,7 +209,7 @@ pub fn write_in_pieces(machine: &Machine) -> Outcome {
 }
 
 /// The serial numbers are those the host gave.
-pub fn serial(machine: &Machine) -> Outcome {
+fn serial(machine: &Machine) -> Outcome {
     for (location, expected) in [(machine.disk()?, "scratch"), (machine.read_only_disk()?, "base")] {
         let mut serial = [0; 20];
         let length = ordinary(location)?.device_id(&mut serial).map_err(failed)?;
@@ -206,7 +219,7 @@ pub fn serial(machine: &Machine) -> Outcome {
 }
 
 /// What is not offered is refused, and so is what does not exist.
-pub fn unsupported(machine: &Machine) -> Outcome {
+fn unsupported(machine: &Machine) -> Outcome {
     let location = machine.disk()?;
     check(location.features() & FLUSHES == 0, || String::from("flushing is offered"))?;
     let mut disk = Disk::open(location, !0, 64)?;
@@ -218,7 +231,7 @@ pub fn unsupported(machine: &Machine) -> Outcome {
 }
 
 /// A disk that is read-only stays as it is.
-pub fn read_only(machine: &Machine) -> Outcome {
+fn read_only(machine: &Machine) -> Outcome {
     let location = machine.read_only_disk()?;
     check(location.features() & CLEARS == 0, || String::from("clearing is offered"))?;
     let mut disk = Disk::open(location, !0, 64)?;
@@ -231,7 +244,7 @@ pub fn read_only(machine: &Machine) -> Outcome {
 }
 
 /// There is nothing behind the end.
-pub fn out_of_range(machine: &Machine) -> Outcome {
+fn out_of_range(machine: &Machine) -> Outcome {
     let mut disk = Disk::open(machine.disk()?, 0, 64)?;
     let two_sectors = Buffer::new(2 * SECTOR_BYTES);
     for sector in [SECTORS - 1, SECTORS, u64::MAX / 512, u64::MAX / 512 + 1, u64::MAX] {
@@ -248,7 +261,7 @@ pub fn out_of_range(machine: &Machine) -> Outcome {
 }
 
 /// What is discarded or zeroed reads as zeroes, and what cannot be is refused.
-pub fn clear(machine: &Machine) -> Outcome {
+fn clear(machine: &Machine) -> Outcome {
     let location = machine.disk()?;
     check(location.features() & CLEARS == CLEARS, || String::from("clearing is not offered"))?;
     let mut disk = Disk::open(location, !0, 64)?;
@@ -266,7 +279,7 @@ pub fn clear(machine: &Machine) -> Outcome {
 }
 
 /// A reset while requests are under way leaves a device that works again.
-pub fn reset_in_traffic(machine: &Machine) -> Outcome {
+fn reset_in_traffic(machine: &Machine) -> Outcome {
     for _ in 0..8 {
         let mut disk = Disk::open(machine.disk()?, 0, 256)?;
         let data = Buffer::new(64 * 1024);
@@ -283,7 +296,7 @@ pub fn reset_in_traffic(machine: &Machine) -> Outcome {
 }
 
 /// The configuration space cannot be written to, and can be read behind its end.
-pub fn configuration(machine: &Machine) -> Outcome {
+fn configuration(machine: &Machine) -> Outcome {
     let location = machine.disk()?;
     let before = location.config_u64(0);
     location.write(register::CONFIG, 7);

@@ -1,14 +1,16 @@
 //! Random numbers.
 
-use super::{Machine, Outcome, check};
+use super::{Machine, Outcome, Scenario, check};
 use crate::physical::Buffer;
 use crate::virtio::{self, Descriptor, Device, Memory, transport};
 use alloc::format;
 use alloc::string::String;
 use virtio_drivers::device::rng::VirtIORng;
 
+pub const SCENARIOS: &[(&str, Scenario)] = &[("entropy", random)];
+
 /// Two answers differ, and a long one is random as far as it is filled.
-pub fn random(machine: &Machine) -> Outcome {
+fn random(machine: &Machine) -> Outcome {
     let location = machine.device(virtio::ENTROPY)?;
     let (mut first, mut second) = ([0; 64], [0; 64]);
     {

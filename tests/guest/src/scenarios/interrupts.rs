@@ -1,13 +1,13 @@
 //! Interrupts: as many as there should be.
 
 use super::block::{Disk, SECTOR_BYTES, request};
-use super::{Machine, Outcome, check};
+use super::{Machine, Outcome, Scenario, check};
 use crate::physical::Buffer;
 use crate::virtio::{Descriptor, EVENT_IDX};
 use crate::{clock, interrupts};
 use alloc::format;
 
-pub const SCENARIOS: &[(&str, super::Scenario)] = &[
+pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("interrupt_per_batch", one_per_batch),
     ("interrupt_suppressed", suppressed),
     ("interrupt_event_index", event_index),

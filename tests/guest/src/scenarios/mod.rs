@@ -22,22 +22,9 @@ pub type Outcome = Result<(), String>;
 type Scenario = fn(&Machine) -> Outcome;
 
 const SCENARIOS: &[&[(&str, Scenario)]] = &[
-    &[
-        ("hello", |_| Ok(())),
-        ("triple_fault", |_| power::triple_fault()),
-        ("block_read", block::read),
-        ("block_read_in_pieces", block::read_in_pieces),
-        ("block_write", block::write),
-        ("block_write_in_pieces", block::write_in_pieces),
-        ("block_serial", block::serial),
-        ("block_unsupported", block::unsupported),
-        ("block_read_only", block::read_only),
-        ("block_out_of_range", block::out_of_range),
-        ("block_clear", block::clear),
-        ("block_reset_in_traffic", block::reset_in_traffic),
-        ("block_configuration", block::configuration),
-        ("entropy", entropy::random),
-    ],
+    &[("hello", |_| Ok(())), ("triple_fault", |_| power::triple_fault())],
+    block::SCENARIOS,
+    entropy::SCENARIOS,
     interrupts::SCENARIOS,
     malformed::SCENARIOS,
     registers::SCENARIOS,

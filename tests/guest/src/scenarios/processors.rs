@@ -1,13 +1,13 @@
 //! Two processors.
 
 use super::block::{Disk, request};
-use super::{Machine, Outcome, check};
+use super::{Machine, Outcome, Scenario, check};
 use crate::virtio::{Location, register};
 use crate::{clock, processors};
 use alloc::string::String;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-pub const SCENARIOS: &[(&str, super::Scenario)] = &[
+pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("processors_at_once", at_once),
     ("processors_drive_devices", drive_devices),
     ("processors_fight_over_a_device", fight),
