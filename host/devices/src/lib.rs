@@ -20,6 +20,8 @@
 
 mod blk;
 mod chain;
+#[cfg(test)]
+mod corpus;
 mod iovec;
 pub mod mmio;
 #[cfg(test)]

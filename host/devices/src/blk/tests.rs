@@ -2,10 +2,16 @@ use super::*;
 use crate::mock::{
     BUFFERS, Bus, Carrier, Descriptor, Driver, INDIRECT, MEMORY_BYTES, NEXT, WRITE, cut, memory,
 };
-use crate::{ComposedStorage, FileStorage, Segment};
+use crate::{ComposedStorage, FileStorage, Segment, corpus};
+use proptest::prelude::*;
+use script::Step;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::LazyLock;
+
+/// The requests below as inputs for fuzzing.
+#[path = "../../../../tests/fuzz/src/block/script.rs"]
+mod script;
 
 const DISK_BYTES: usize = 1 << 20;
 const STATUS: u64 = BUFFERS + 0x1000;
@@ -54,10 +60,77 @@ impl Bench {
     }
 }
 
+/// A request for disks of all kinds, which are smaller and whose driver has less memory.
+fn seed_request(out: &[u8], out_pieces: usize, wanted: usize, in_pieces: usize) {
+    const DATA: u64 = 0x100;
+    const BYTES_MAX: usize = 0x4000;
+    let mut buffers = cut(DATA, out.len().min(BYTES_MAX), out_pieces, false);
+    if wanted > 0 {
+        buffers.extend(cut(DATA + BYTES_MAX as u64, wanted.min(0x3000), in_pieces, true));
+    }
+    buffers.push((0, 1, true));
+    let last = buffers.len() - 1;
+    let descriptors = buffers.iter().enumerate().map(|(index, (address, length, writable))| {
+        let flags = if index == last { 0 } else { NEXT } | if *writable { WRITE } else { 0 };
+        Step::Buffer { flags: u8::try_from(flags).unwrap(), next: 0, length: *length, address: *address }
+    });
+    let steps = stores(out).into_iter().chain(descriptors).chain([Step::Offer { head: 0 }, Step::Kick]);
+    let steps: Vec<Step> = steps.collect();
+    (0..8).for_each(|disk| corpus::seed("block", &script::build(disk, steps.iter().copied())));
+}
+
+/// Writes what a request sends: its header, and its data or ranges.
+fn stores(out: &[u8]) -> Vec<Step> {
+    let (words, data) = out.split_at(out.len().min(16 * 18));
+    let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let long = |bytes: &[u8], at| u64::from(word(bytes, at)) | u64::from(word(bytes, at + 4)) << 32;
+    let at = |index: usize| u16::try_from(0x100 + index * 16).unwrap();
+    let store = |(index, bytes): (usize, &[u8])| match index {
+        0 => Step::Header { place: at(0), kind: word(bytes, 0), sector: long(bytes, 8) },
+        _ => Step::Range {
+            place: at(index),
+            flags: bytes[12],
+            sectors: word(bytes, 8),
+            sector: long(bytes, 0),
+        },
+    };
+    let fill = Step::Fill { place: at(18), seed: 1, length: u32::try_from(data.len()).unwrap() };
+    words.chunks_exact(16).enumerate().map(store).chain((!data.is_empty()).then_some(fill)).collect()
+}
+
+/// A malformed chain likewise: descriptors as they are, of which the first has the index 40.
+fn seed_malformed(descriptors: &[Descriptor]) {
+    let buffer = |descriptor: &Descriptor| Step::Buffer {
+        flags: u8::try_from(descriptor.flags).unwrap(),
+        next: descriptor.next.checked_sub(40).map_or(0, |next| next + 1),
+        length: descriptor.len,
+        address: descriptor.addr.saturating_sub(DATA),
+    };
+    let header = Step::Header { place: 0, kind: spec::VIRTIO_BLK_T_IN, sector: 0 };
+    let end = [Step::Offer { head: 0 }, Step::Kick];
+    corpus::seed(
+        "block",
+        &script::build(0, [header].into_iter().chain(descriptors.iter().map(buffer)).chain(end)),
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_script(input in prop::collection::vec(any::<u8>(), 1..200)) {
+        let (choice, steps) = script::parse(&input);
+        let steps: Vec<Step> = steps.collect();
+        let built = script::build(choice, steps.iter().copied());
+        prop_assert!(built.len() <= input.len());
+        let (again, parsed) = script::parse(&built);
+        prop_assert_eq!((again, parsed.collect::<Vec<_>>()), (choice, steps));
+    }
+}
+
 impl<C: Carrier> Bench<C> {
     /// Runs one request: what the driver sends, cut in so many pieces, and how many bytes it wants.
     /// Gives the status and the used length.
     fn request(&mut self, out: &[u8], out_pieces: usize, wanted: usize, in_pieces: usize) -> (u32, u32) {
+        seed_request(out, out_pieces, wanted, in_pieces);
         self.driver.write(BUFFERS, &vec![0; 0x1000]);
         self.driver.write(DATA, out);
         self.driver.write(STATUS, &[UNTOUCHED]);
@@ -276,6 +349,7 @@ fn malformed_chains_are_handed_back_and_the_next_one_is_served() {
         ),
     ];
     for (name, descriptors) in cases {
+        seed_malformed(&descriptors);
         malformed(name, writable(), &descriptors);
         malformed(name, writable().over_mmio(), &descriptors);
     }

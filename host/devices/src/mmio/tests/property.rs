@@ -1,6 +1,7 @@
 //! Whatever a driver does to a device, in whatever order: it goes on, and a reset makes it as new.
 
 use super::*;
+use crate::corpus;
 use crate::mmio::script::{self, Step};
 use crate::{Blk, BlkOptions, FileStorage, Listener, Rng, Vsock};
 use proptest::prelude::*;
@@ -33,6 +34,11 @@ fn device(number: usize) -> Box<dyn Device> {
             Box::new(Blk::new(Arc::new(storage), BlkOptions::default()))
         }
     }
+}
+
+/// The same for fuzzing (`tests/fuzz/src/mmio.rs`): the device, and a bit when no driver has started it.
+fn choice(number: usize, started: bool) -> u8 {
+    u8::try_from(number).unwrap() | u8::from(!started) << 2
 }
 
 /// Registers, the status field less often than others as writing it soon ends everything.
@@ -132,6 +138,8 @@ proptest! {
         started in prop::bool::weighted(0.9),
         steps in steps(),
     ) {
+        let script: Vec<u8> = steps.iter().flat_map(|step| step.to_bytes()).collect();
+        corpus::seed("mmio", &[&[choice(number, started)][..], &script].concat());
         let bus = Bus::new(device(number), &memory());
         if started {
             bus.start();
