@@ -123,6 +123,7 @@ fn transport_refuses_what_it_must(engine: &dyn Engine) {
     let scenarios = [
         "registers_selectors",
         "registers_features",
+        "interrupt_when_broken",
         "queue_addresses",
         "queue_sizes",
         "queue_without_memory",

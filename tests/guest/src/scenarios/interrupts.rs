@@ -3,7 +3,7 @@
 use super::block::{Disk, SECTOR_BYTES, request};
 use super::{Machine, Outcome, Scenario, check};
 use crate::physical::Buffer;
-use crate::virtio::{Descriptor, EVENT_IDX};
+use crate::virtio::{Descriptor, EVENT_IDX, Location, register};
 use crate::{clock, interrupts};
 use alloc::format;
 
@@ -11,9 +11,13 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("interrupt_per_batch", one_per_batch),
     ("interrupt_suppressed", suppressed),
     ("interrupt_event_index", event_index),
+    ("interrupt_when_broken", when_broken),
 ];
 
 const BATCH: u16 = 8;
+
+/// The bit of the interrupt status that is not for used buffers.
+const CONFIGURATION: u32 = 2;
 
 impl Disk {
     /// Makes a batch of reads available, notifies once, waits for all; they cause so many interrupts.
@@ -64,4 +68,18 @@ fn event_index(machine: &Machine) -> Outcome {
         done += BATCH;
     }
     Ok(())
+}
+
+/// A device that has to be reset says so, as a change of configuration (virtio 1.2 section 2.1.2).
+fn when_broken(machine: &Machine) -> Outcome {
+    let disk = Disk::open(machine.disk()?, 0, 64)?;
+    let Location { irq, .. } = disk.device.location;
+    let before = interrupts::count(irq);
+    disk.queue.claim_available(1000);
+    disk.device.notify(0);
+    clock::wait_for("an interrupt", || (interrupts::count(irq) > before).then_some(()))?;
+    let cause = disk.device.location.read(register::INTERRUPT_STATUS);
+    check(disk.device.needs_reset() && cause & CONFIGURATION != 0, || format!("cause {cause:#x}"))?;
+    disk.device.interrupts();
+    Disk::open(machine.disk()?, 0, 64)?.check()
 }
