@@ -73,12 +73,19 @@ struct Backend {
     memory: Mutex<Memory>,
     /// Known from the first event on.
     vrings: OnceLock<Vec<VringMutex>>,
+    /// A queue was stopped since the driver chose features: what comes next is another start.
+    stopped: AtomicBool,
 }
 
 impl Backend {
     fn new(device: Box<dyn Device>) -> Self {
         let memory = Memory::new(GuestMemoryMmap::new());
-        Self { device: Mutex::new(device), memory: Mutex::new(memory), vrings: OnceLock::new() }
+        Self {
+            device: Mutex::new(device),
+            memory: Mutex::new(memory),
+            vrings: OnceLock::new(),
+            stopped: AtomicBool::new(false),
+        }
     }
 
     fn device(&self) -> MutexGuard<'_, Box<dyn Device>> {
@@ -152,8 +159,15 @@ impl VhostUserBackend for Backend {
         self.device().features() | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     }
 
+    /// QEMU does not pass on a driver's reset, only that the queues stop. What was said by then is
+    /// still passed on, as it may have been the guest's last; when a driver starts again, the device
+    /// does, too.
     fn acked_features(&self, features: u64) {
-        self.device().accept_features(features);
+        let mut device = self.device();
+        if self.stopped.swap(false, Ordering::Relaxed) {
+            device.reset();
+        }
+        device.accept_features(features);
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
@@ -185,6 +199,7 @@ impl VhostUserBackend for Backend {
 
     /// The queue was declared not ready just before; what it still holds is the guest's, too.
     fn stop_vring(&self, index: u32) -> io::Result<()> {
+        self.stopped.store(true, Ordering::Relaxed);
         if let Some(vring) = self.vrings.get().and_then(|vrings| vrings.get(index as usize)) {
             vring.set_queue_ready(true);
             self.drain();

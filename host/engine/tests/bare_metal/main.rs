@@ -40,10 +40,10 @@ tests! {
         streams_close_in_every_way,
         streams_keep_to_credit,
         streams_bear_misuse,
+        streams_end_when_the_device_is_reset,
         a_guest_that_faults_ends;
     kvm only:
         transport_refuses_what_it_must,
-        streams_end_when_the_device_is_reset,
         connections_have_a_limit,
         the_same_guest_costs_the_same
 }

@@ -45,7 +45,6 @@ pub fn connections_have_a_limit(engine: &dyn Engine) {
     run.passes();
 }
 
-/// QEMU 7.2 does not tell a vhost-user device that its driver has reset it.
 pub fn streams_end_when_the_device_is_reset(engine: &dyn Engine) {
     let mut run = Run::of(engine, &["vsock_reset_in_traffic"]);
     for _ in 0..3 {
