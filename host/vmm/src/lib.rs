@@ -7,6 +7,9 @@
 //!
 //! [`machine`] is the boot recipe; [`layout`] says where everything is in guest memory.
 
+// What fuzzing is shown has no other readers.
+#![cfg_attr(fuzzing, allow(missing_docs))]
+
 mod attach;
 mod boot;
 mod bus;
@@ -28,6 +31,8 @@ mod vcpu;
 mod vm;
 mod worker;
 
+#[cfg(fuzzing)]
+pub use boot::{Entry, Failure, Payload, load};
 pub use cpu::program_features;
 pub use layout::MEMORY_MIB_MAX;
 

@@ -62,3 +62,100 @@ fn decode<M: Message>(pieces: &[&[u8]]) -> (Vec<M>, End) {
     }
     (messages, if decoder.is_empty() { End::Empty } else { End::Waiting })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed;
+    use kiln_protocol::{
+        EntryKind, GuestFailure, Job, LayerEntry, LayerRecord, Program, ScratchUsage, Stage, Step,
+        StepReport, Stream,
+    };
+
+    fn of_guest() -> Vec<FromGuest> {
+        let (scratch, what) =
+            (ScratchUsage { size: 1 << 30, available: 300, available_inodes: 70_000 }, "mount".to_owned());
+        let report = |ending| FromGuest::StepEnded(StepReport { step: 0, ending, oom_kills: 1, scratch });
+        let entry = |kind| {
+            let xattrs = vec![(b"user.a".to_vec().into(), b"value".to_vec().into())];
+            let path = b"usr/bin/env".to_vec();
+            FromGuest::Layer(LayerRecord::Entry(LayerEntry {
+                path,
+                kind,
+                mode: 0o4755,
+                uid: 1000,
+                gid: 0,
+                mtime: -1,
+                xattrs,
+            }))
+        };
+        use kiln_protocol::Ending::*;
+        vec![
+            FromGuest::Hello { version: kiln_protocol::VERSION, kernel: "6.12".to_owned() },
+            FromGuest::StepStarted { step: 0 },
+            FromGuest::Output { stream: Stream::Stderr, bytes: b"words".to_vec() },
+            report(Exited(0)),
+            report(Signaled(9)),
+            report(Rebooted),
+            report(NotStarted { what: what.clone(), errno: 2 }),
+            entry(EntryKind::File { size: 10 }),
+            entry(EntryKind::Directory { opaque: true }),
+            entry(EntryKind::Symlink { target: b"busybox".to_vec() }),
+            entry(EntryKind::CharacterDevice { major: 1, minor: 3 }),
+            FromGuest::Layer(LayerRecord::Data(vec![7; 10])),
+            FromGuest::Layer(LayerRecord::Zeroes(1 << 40)),
+            FromGuest::Layer(LayerRecord::End { entries: 4 }),
+            FromGuest::Failed(GuestFailure {
+                stage: Some(Stage::Root),
+                what,
+                errno: 5,
+                scratch: Some(scratch),
+            }),
+            FromGuest::Done { scratch },
+        ]
+    }
+
+    fn of_host() -> Vec<FromHost> {
+        let step = Step {
+            name: "run-as-root".to_owned(),
+            stage: Stage::PreMount,
+            program: Program::Command(vec!["true".to_owned()]),
+            user: Some("app".to_owned()),
+            environment: vec!["PATH=/bin".to_owned()],
+            working_directory: None,
+            stdin: true,
+        };
+        let job = Job {
+            hostname: "kiln".to_owned(),
+            clock: 1,
+            base: Some("base".to_owned()),
+            tools: None,
+            contents: Some("contents".to_owned()),
+            scratch: "scratch".to_owned(),
+            steps: vec![Step { program: Program::Script(b"#!/bin/sh".to_vec()), ..step.clone() }, step],
+            send_layer: true,
+        };
+        vec![FromHost::Job(job), FromHost::Stdin(b"input".to_vec()), FromHost::StdinEnd]
+    }
+
+    fn streams<M: Message>(messages: &[M]) -> Vec<Vec<u8>> {
+        let wire = |messages: &[M]| {
+            let mut wire = Vec::new();
+            messages.iter().for_each(|message| encode(message, &mut wire).unwrap());
+            wire
+        };
+        messages.chunks(1).chain([messages]).map(wire).collect()
+    }
+
+    #[test]
+    fn each_message_comes_through_however_it_is_cut() {
+        let speakers = [(0, streams(&of_guest())), (HOST_SPEAKS, streams(&of_host()))];
+        for (speaker, streams) in speakers {
+            for (stream, cut) in streams.iter().flat_map(|stream| [0, 2, 100].map(|cut| (stream, cut))) {
+                let input = [&[speaker | cut][..], stream].concat();
+                seed::keep("agent_protocol", &input);
+                play(&input);
+            }
+        }
+    }
+}

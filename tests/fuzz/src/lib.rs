@@ -4,5 +4,11 @@
 pub mod agent_protocol;
 pub mod block;
 pub mod board;
+#[cfg(fuzzing)]
+pub mod channel;
+#[cfg(fuzzing)]
+pub mod kernel;
 pub mod mmio;
+#[cfg(test)]
+mod seed;
 pub mod vsock;

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// What the process broke the protocol with.
-pub(super) type Violation = &'static str;
+pub type Violation = &'static str;
 
 /// See the module.
 pub(super) struct Line {
@@ -83,7 +83,11 @@ impl AsFd for Line {
     }
 }
 
-fn decode(packet: &[u8]) -> Result<Report, Violation> {
+/// What a packet says.
+///
+/// # Errors
+/// When that is nothing.
+pub fn decode(packet: &[u8]) -> Result<Report, Violation> {
     match postcard::take_from_bytes(packet) {
         Ok((report, [])) => Ok(report),
         _ => Err("said something unintelligible"),
@@ -109,7 +113,7 @@ fn stream(descriptor: OwnedFd) -> Option<UnixStream> {
 }
 
 /// Words of the process, fit for a terminal: a few lines of printable ASCII.
-pub(super) fn clean(words: &str) -> String {
+pub fn clean(words: &str) -> String {
     let tail = Tail::default();
     tail.write(words.as_bytes());
     tail.text()

@@ -27,6 +27,9 @@ use line::Line;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+#[cfg(fuzzing)]
+pub use line::{clean, decode};
+
 /// The engine's.
 const NAME: &str = "kvm";
 

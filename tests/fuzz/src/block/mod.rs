@@ -203,3 +203,6 @@ fn pieces(file: &File) -> Arc<dyn Storage> {
 fn read(storage: &dyn Storage, into: &mut [u8]) {
     storage.read_at(&[vm_memory::VolatileSlice::from(into)], 0).expect("it is in memory");
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,8 +22,25 @@ pub struct Oracle {
 
 /// A status other than success.
 type Failure = u32;
-/// Bytes of memory one by one: their addresses.
-type Places = Vec<usize>;
+
+/// Bytes of memory, piece by piece. A chain may name the same ones again and again, so they are not listed.
+#[derive(Default)]
+struct Places(Vec<std::ops::Range<usize>>);
+
+impl Places {
+    fn len(&self) -> usize {
+        self.0.iter().map(ExactSizeIterator::len).sum()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().cloned().flatten()
+    }
+
+    /// Takes the last one away.
+    fn pop(&mut self) -> Option<usize> {
+        self.0.iter_mut().rev().find_map(|piece| piece.next_back())
+    }
+}
 
 impl Oracle {
     /// The used length of the chain from `head` on; it is done.
@@ -42,7 +59,7 @@ impl Oracle {
     /// What the chain reads and what it writes; `None` when it is malformed.
     fn flatten(&self, head: u16) -> Option<(Places, Places)> {
         let (mut table, mut size, mut index) = (addresses(0)[0], u32::from(QUEUE_SIZE), u32::from(head));
-        let (mut readable, mut writable) = (Places::new(), Places::new());
+        let (mut readable, mut writable) = (Places::default(), Places::default());
         let (mut steps, mut in_indirect) = (0, false);
         loop {
             if index >= size || steps >= size {
@@ -61,8 +78,8 @@ impl Oracle {
             }
             let places = self.places(addr, len)?;
             match flags & WRITE != 0 {
-                true => writable.extend(places),
-                false if writable.is_empty() => readable.extend(places),
+                true => writable.0.push(places),
+                false if writable.len() == 0 => readable.0.push(places),
                 false => return None,
             }
             if flags & NEXT == 0 {
@@ -87,12 +104,11 @@ impl Oracle {
     }
 
     /// Gives how many of the places `room` are filled.
-    fn execute(&mut self, readable: &[usize], room: &[usize]) -> Result<usize, Failure> {
-        let sent: Vec<u8> = readable.iter().map(|place| self.memory[*place]).collect();
-        if sent.len() < HEADER_BYTES {
-            return Err(spec::VIRTIO_BLK_S_IOERR);
-        }
-        let (header, data) = sent.split_at(HEADER_BYTES);
+    fn execute(&mut self, readable: &Places, room: &Places) -> Result<usize, Failure> {
+        // No more than can make sense.
+        let sent = readable.iter().take(HEADER_BYTES + self.disk.len() + 1);
+        let sent: Vec<u8> = sent.map(|place| self.memory[place]).collect();
+        let (header, data) = sent.split_at_checked(HEADER_BYTES).ok_or(spec::VIRTIO_BLK_S_IOERR)?;
         let (kind, sector) = (word(header, 0) as u32, word(header, 8) | word(header, 12) << 32);
         match kind {
             spec::VIRTIO_BLK_T_IN => {
@@ -100,7 +116,8 @@ impl Oracle {
                 Ok(self.fill(room, &self.disk[disk].to_vec()))
             }
             spec::VIRTIO_BLK_T_OUT => {
-                let disk = self.changing().and_then(|()| self.within(sector, data.len() as u64))?;
+                let length = (readable.len() - HEADER_BYTES) as u64;
+                let disk = self.changing().and_then(|()| self.within(sector, length))?;
                 self.disk[disk].copy_from_slice(data);
                 Ok(0)
             }
@@ -116,8 +133,8 @@ impl Oracle {
         }
     }
 
-    fn fill(&mut self, room: &[usize], bytes: &[u8]) -> usize {
-        room.iter().zip(bytes).for_each(|(place, byte)| self.memory[*place] = *byte);
+    fn fill(&mut self, room: &Places, bytes: &[u8]) -> usize {
+        room.iter().zip(bytes).for_each(|(place, byte)| self.memory[place] = *byte);
         room.len().min(bytes.len())
     }
 

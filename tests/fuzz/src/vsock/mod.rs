@@ -297,7 +297,7 @@ impl Bench {
         let mut heard = 0;
         for peer in self.peers.values_mut() {
             peer.guest_reads(u64::MAX);
-            heard += peer.host_reads(1 << 20);
+            heard += peer.host_reads_all();
         }
         let owing: Vec<u8> =
             self.peers.iter().filter(|(_, peer)| peer.owes_window()).map(|(number, _)| *number).collect();
@@ -326,7 +326,7 @@ impl Bench {
         // The streams of the host have ended, too.
         for (_, mut peer) in std::mem::take(&mut self.peers) {
             peer.open = false;
-            while peer.host_reads(1 << 20) > 0 {}
+            peer.host_reads_all();
             peer.host_writes(1);
         }
     }
@@ -372,3 +372,6 @@ fn close(peer: &mut Peer, how: Close) {
         None => peer.host = None,
     }
 }
+
+#[cfg(test)]
+mod tests;

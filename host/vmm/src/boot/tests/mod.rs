@@ -12,6 +12,7 @@ mod refusals;
 use super::{Entry, Failure, Payload, device_words, gdt, load, page_tables};
 use crate::layout;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -31,6 +32,7 @@ impl Machine {
     }
 
     fn load(&self, kernel: &[u8], initramfs: &[u8], command_line: &str) -> Result<Entry, Failure> {
+        seed(kernel);
         let (mut kernel, mut initramfs) = (file_of(kernel), file_of(initramfs));
         let payload = Payload { kernel: &mut kernel, initramfs: &mut initramfs, command_line, cpus: 2 };
         load(&self.memory, payload)
@@ -63,6 +65,19 @@ impl Machine {
         let bytes = (address..).map(|address| self.u8(address)).take_while(|byte| *byte != 0);
         String::from_utf8(bytes.collect()).unwrap()
     }
+}
+
+/// Keeps a kernel for fuzzing to start from (`docs/fuzzing.md`), if `KILN_CORPUS` says where and it is small.
+fn seed(kernel: &[u8]) {
+    const BYTES_MAX: usize = 16 * 1024;
+    let Some(directory) = std::env::var_os("KILN_CORPUS").filter(|_| kernel.len() <= BYTES_MAX) else {
+        return;
+    };
+    let directory = std::path::PathBuf::from(directory).join("kernel");
+    let mut hasher = DefaultHasher::new();
+    kernel.hash(&mut hasher);
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join(format!("{:016x}", hasher.finish())), kernel).unwrap();
 }
 
 fn file_of(bytes: &[u8]) -> File {
