@@ -113,7 +113,7 @@ impl Oracle {
         match kind {
             spec::VIRTIO_BLK_T_IN => {
                 let disk = self.within(sector, room.len() as u64)?;
-                Ok(self.fill(room, &self.disk[disk].to_vec()))
+                Ok(fill(&mut self.memory, room, &self.disk[disk]))
             }
             spec::VIRTIO_BLK_T_OUT => {
                 let length = (readable.len() - HEADER_BYTES) as u64;
@@ -125,17 +125,12 @@ impl Oracle {
             spec::VIRTIO_BLK_T_GET_ID => {
                 let mut serial = [0; spec::VIRTIO_BLK_ID_BYTES as usize];
                 serial[..SERIAL.len()].copy_from_slice(SERIAL.as_bytes());
-                Ok(self.fill(room, &serial))
+                Ok(fill(&mut self.memory, room, &serial))
             }
             spec::VIRTIO_BLK_T_DISCARD => self.clear(data, 0),
             spec::VIRTIO_BLK_T_WRITE_ZEROES => self.clear(data, spec::VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP),
             _ => Err(spec::VIRTIO_BLK_S_UNSUPP),
         }
-    }
-
-    fn fill(&mut self, room: &Places, bytes: &[u8]) -> usize {
-        room.iter().zip(bytes).for_each(|(place, byte)| self.memory[place] = *byte);
-        room.len().min(bytes.len())
     }
 
     fn clear(&mut self, data: &[u8], known_flags: u32) -> Result<usize, Failure> {
@@ -171,6 +166,11 @@ impl Oracle {
     pub fn buffers(&self) -> &[u8] {
         &self.memory[BUFFERS as usize..][..AREA_BYTES]
     }
+}
+
+fn fill(memory: &mut [u8], room: &Places, bytes: &[u8]) -> usize {
+    room.iter().zip(bytes).for_each(|(place, byte)| memory[place] = *byte);
+    room.len().min(bytes.len())
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {

@@ -91,8 +91,8 @@ fn scripts() -> Vec<(&'static str, Vec<Step>)> {
             "a slow host",
             [
                 vec![buffers(64), connect],
-                vec![write(LARGE), host_reads(1000)].repeat(9),
-                vec![host_reads(LARGE), Step::Work].repeat(9),
+                [write(LARGE), host_reads(1000)].repeat(9),
+                [host_reads(LARGE), Step::Work].repeat(9),
             ]
             .concat(),
         ),
@@ -100,7 +100,7 @@ fn scripts() -> Vec<(&'static str, Vec<Step>)> {
             "a slow guest",
             [
                 vec![connect, window(1000, 0), packet(CREDIT_UPDATE, 0, 0), host_writes(LARGE)],
-                vec![buffers(600), guest_reads(700), packet(CREDIT_UPDATE, 0, 0)].repeat(6),
+                [buffers(600), guest_reads(700), packet(CREDIT_UPDATE, 0, 0)].repeat(6),
             ]
             .concat(),
         ),
