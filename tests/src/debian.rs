@@ -64,27 +64,43 @@ impl Debian {
         let lock = File::create(shared.join("lock")).expect("the lock can be made");
         lock.lock().expect("the lock can be taken");
         let complete = self.dir.join("complete");
-        if complete.exists() {
-            return;
+        if !complete.exists() {
+            self.make_image(shared);
+            fs::write(complete, "").expect("a file can be written");
         }
+        for engine in [Engine::Tcg, Engine::Kvm] {
+            self.acquaint_once(engine);
+        }
+    }
+
+    fn make_image(&self, shared: &Path) {
         remove_others(shared);
         let context = self.dir.join("context");
         fs::create_dir_all(&context).expect("the context can be made");
         fs::write(context.join("kiln.toml"), BUILD_FILE).expect("the build file can be written");
         std::os::unix::fs::symlink(&self.rootfs, context.join("rootfs.tar")).expect("a link can be made");
-        self.make_image(&context);
-        fs::write(complete, "").expect("a file can be written");
-    }
-
-    fn make_image(&self, context: &Path) {
-        let kiln = || Kiln::new(&self.cache(), &self.dir, &self.dir);
         let dest = format!("type=docker-archive,compression=gzip,dest={}", self.image().display());
         let epoch = debian_base(&["--epoch"]);
-        kiln().args(["build", "-o", &dest]).arg(context).env("SOURCE_DATE_EPOCH", epoch).run().succeeds();
+        let build = self.kiln().args(["build", "-o", &dest]).arg(context);
+        build.env("SOURCE_DATE_EPOCH", epoch).run().succeeds();
         // A file that has just been written may change again unseen; kiln takes no note of such.
         thread::sleep(Duration::from_secs(3));
-        let engine = if Engine::Tcg.reason_to_skip().is_none() { Engine::Tcg } else { Engine::Kvm };
-        kiln().args(["run", "--base"]).arg(self.image()).engine(engine).args(["--", "true"]).run().succeeds();
+    }
+
+    /// Since this machine was started: the cache knows the image as a file of this machine, and what KVM can do.
+    fn acquaint_once(&self, engine: Engine) {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux has one");
+        let acquainted = self.dir.join(format!("{}-{}", engine.name(), boot.trim()));
+        if acquainted.exists() || engine.reason_to_skip().is_some() {
+            return;
+        }
+        let run = self.kiln().args(["run", "--base"]).arg(self.image()).engine(engine);
+        run.args(["--", "true"]).run().succeeds();
+        fs::write(acquainted, "").expect("a file can be written");
+    }
+
+    fn kiln(&self) -> Kiln {
+        Kiln::new(&self.cache(), &self.dir, &self.dir)
     }
 }
 
