@@ -19,6 +19,8 @@ enum Kind {
     TooLong(usize),
     #[error("a frame of {0} bytes that is no message of protocol version {version}", version = crate::VERSION)]
     Malformed(usize, #[source] postcard::Error),
+    #[error("a frame of {0} bytes, of which the message leaves {1} over")]
+    LeftOver(usize, usize),
     #[error("a message that cannot be encoded")]
     Unencodable(#[source] postcard::Error),
 }
@@ -146,7 +148,11 @@ impl Decoder {
         let Some(frame) = rest.get(..length) else {
             return Ok(None);
         };
-        let message = postcard::from_bytes(frame).map_err(|e| Kind::Malformed(length, e))?;
+        let (message, left) =
+            postcard::take_from_bytes(frame).map_err(|error| Kind::Malformed(length, error))?;
+        if !left.is_empty() {
+            return Err(Kind::LeftOver(length, left.len()).into());
+        }
         self.consumed += LENGTH_BYTES + length;
         Ok(Some(message))
     }
@@ -202,6 +208,18 @@ mod tests {
         let mut decoder = Decoder::new();
         decoder.push(&[7, 0, 0, 0, 2, 0, 0x80, 0x80, 0x80, 0x80, 1]);
         assert!(decoder.next::<FromGuest>().is_err());
+    }
+
+    #[test]
+    fn a_frame_longer_than_its_message_is_refused() {
+        let mut wire = Vec::new();
+        encode(&FromGuest::StepStarted { step: 3 }, &mut wire).unwrap();
+        wire.push(0);
+        wire[0] += 1;
+        let mut decoder = Decoder::new();
+        decoder.push(&wire);
+        let error = decoder.next::<FromGuest>().unwrap_err();
+        assert_eq!(error.to_string(), "a frame of 3 bytes, of which the message leaves 1 over");
     }
 
     proptest! {

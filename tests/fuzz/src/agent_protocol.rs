@@ -2,7 +2,7 @@
 //!
 //! The first byte of an input chooses who speaks and how the stream is cut; the rest is the stream. A decoder must
 //! give the same messages and the same end whichever way it gets the bytes, hold no more than it was given, and each
-//! message must survive being encoded and decoded again.
+//! message must survive being encoded and decoded again. A frame that is longer than its message is refused.
 
 use kiln_protocol::{Decoder, FromGuest, FromHost, encode};
 use serde::{Serialize, de::DeserializeOwned};
@@ -37,6 +37,17 @@ fn check<M: Message>(stream: &[u8], piece_bytes: usize) {
     // A message is no longer than its frame was: bytes may be spent on the wire, not gained.
     assert!(wire.len() <= stream.len(), "{} bytes became {}", stream.len(), wire.len());
     assert_eq!(decode::<M>(&[&wire]), (whole.0, End::Empty));
+    check_left_over::<M>(&mut wire);
+}
+
+/// A first frame of one byte more than its message is no frame.
+fn check_left_over<M: Message>(wire: &mut Vec<u8>) {
+    let Some(prefix) = wire.first_chunk_mut() else { return };
+    let length = u32::from_le_bytes(*prefix);
+    *prefix = (length + 1).to_le_bytes();
+    wire.insert(4 + length as usize, 0);
+    let (messages, end) = decode::<M>(&[wire]);
+    assert!(messages.is_empty() && matches!(end, End::Error(_)), "{end:?}");
 }
 
 /// How a stream ended.
