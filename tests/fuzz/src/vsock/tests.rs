@@ -141,6 +141,24 @@ fn scripts() -> Vec<(&'static str, Vec<Step>)> {
             ],
         ),
         (
+            "the guest ends with much on its way",
+            [
+                vec![buffers(50), connect],
+                vec![write(LARGE); 5],
+                vec![shut(SHUTDOWN_SEND), host_reads(LARGE), Step::Work],
+            ]
+            .concat(),
+        ),
+        (
+            "the guest closes with much on its way",
+            [
+                vec![buffers(50), connect],
+                vec![write(LARGE); 5],
+                vec![shut(BOTH), host_reads(LARGE), Step::Work],
+            ]
+            .concat(),
+        ),
+        (
             "the guest receives no more",
             vec![buffers(50), connect, host_writes(10), shut(SHUTDOWN_RECEIVE), host_writes(10), write(5)],
         ),
