@@ -265,7 +265,7 @@ fn the_process_has_what_it_needs_and_nothing_else() {
             "descriptors of others: 0",
             "environment variables: 0",
             "name: kiln-vmm",
-            "command line: earlycon=uart8250,io,0x3f8 console=ttyS0 panic=-1 reboot=k swiotlb=noforce mitigations=off quiet extra=1",
+            "command line: quiet earlycon=uart8250,io,0x3f8 console=ttyS0 panic=-1 reboot=k swiotlb=noforce mitigations=off extra=1",
             "initramfs: the agent",
             "base ro=true: \"234\" writable=false + 5 zeroes + \"78\" writable=false + 502 zeroes",
             "scratch ro=false: \"xxxx\" writable=true",

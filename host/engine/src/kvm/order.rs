@@ -48,9 +48,11 @@ pub(super) fn open(spec: &MachineSpec, device: &Path) -> Result<(Specification, 
     Ok((specification, inherited))
 }
 
+/// `quiet` comes first: the early console says all there is so far as soon as the kernel reads of it, at two exits
+/// per character.
 fn command_line(spec: &MachineSpec) -> String {
-    let mut words = vec![COMMAND_LINE];
-    words.extend(spec.console.is_none().then_some("quiet"));
+    let mut words = Vec::from_iter(spec.console.is_none().then_some("quiet"));
+    words.push(COMMAND_LINE);
     words.extend(spec.extra_command_line.iter().map(String::as_str));
     words.join(" ")
 }
