@@ -141,6 +141,15 @@ fn scripts() -> Vec<(&'static str, Vec<Step>)> {
             ],
         ),
         (
+            "a host that lags behind",
+            [
+                vec![connect],
+                vec![write(LARGE); 8],
+                [host_reads(LARGE), host_reads(LARGE), buffers(50), write(LARGE), write(50_000)].repeat(16),
+            ]
+            .concat(),
+        ),
+        (
             "the guest ends with much on its way",
             [
                 vec![buffers(50), connect],
