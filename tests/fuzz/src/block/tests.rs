@@ -10,7 +10,7 @@ fn entry(place: u16, flags: u16, next: u16, length: u32, address: u32) -> Step {
     Step::Entry { place, flags: flags as u8, next, length, address }
 }
 
-/// A request over one disk after the other: read, written, cleared, by an indirect table, over and over.
+/// A request over one disk after the other: over its end, read, written, cleared, by an indirect table.
 #[test]
 fn device_and_oracle_agree() {
     let request = |kind, sector, data| {
@@ -30,7 +30,9 @@ fn device_and_oracle_agree() {
         entry(0x220, WRITE, 0, 1, 0x20),
     ];
     let indirect = [buffer(INDIRECT, 48, 0x200), Step::Offer { head: 0 }, Step::Kick];
-    let scripts: [Vec<Step>; 5] = [
+    let end = [(0, 64, 512), (1, 64, 512), (0, 63, 1024), (1, 63, 1024), (0, 63, 512)];
+    let scripts: [Vec<Step>; 6] = [
+        end.into_iter().flat_map(|(kind, sector, data)| request(kind, sector, data)).collect(),
         many,
         [range].into_iter().chain(request(13, 0, 16)).chain(request(0, 5, 4096)).collect(),
         [Step::Header { place: 0, kind: 0, sector: 60 }].into_iter().chain(table).chain(indirect).collect(),
