@@ -26,9 +26,7 @@ struct Machine {
 
 impl Machine {
     fn new(mebibytes: u64) -> Self {
-        let ranges = layout::memory_ranges(mebibytes * MIB);
-        let ranges: Vec<_> = ranges.into_iter().map(|(start, bytes)| (start, bytes as usize)).collect();
-        Self { memory: GuestMemoryMmap::from_ranges(&ranges).unwrap() }
+        Self { memory: crate::memory::create(mebibytes as u32).unwrap() }
     }
 
     fn load(&self, kernel: &[u8], initramfs: &[u8], command_line: &str) -> Result<Entry, Failure> {
