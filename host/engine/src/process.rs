@@ -308,6 +308,8 @@ impl Program {
         if let Some(name) = self.called {
             command.arg0(name);
         }
+        // Its jail keeps it from what a preloaded library needs.
+        command.env_remove("LD_PRELOAD");
         if self.without_environment {
             command.env_clear();
         }

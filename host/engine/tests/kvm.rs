@@ -348,6 +348,7 @@ fn probes_answer() {
 
 #[test]
 fn a_processor_that_lacks_something_is_only_taken_for_a_model_without() {
+    let _alone = Alone::new();
     let lesser = || hostile("probe lesser");
     let why = lesser().for_cpu_model(CpuModel::X86_64V3).find().unwrap_err().to_string();
     assert_eq!(
