@@ -61,7 +61,7 @@ touch "$(printf 'latin-\351')" "$(printf 'new\nline')" ' spaces ' wh.not 'unicod
 # Sizes: empty, odd, sparse with data at both ends and in the middle, and large.
 : >empty
 printf '%0513d' 0 >odd
-truncate -s 1G sparse
+truncate -s 1073741824 sparse
 printf begin | dd of=sparse conv=notrunc status=none
 printf middle | dd of=sparse conv=notrunc status=none bs=1 seek=536870000
 printf end | dd of=sparse conv=notrunc status=none bs=1 seek=1073741821

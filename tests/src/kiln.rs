@@ -12,7 +12,7 @@ use std::{
     fmt::Write as _,
     fs::File,
     io::{Read, Seek},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -119,16 +119,17 @@ impl Kiln {
         let stdin = self.stdin.take().map_or_else(Stdio::null, Stdio::from);
         let (stdout, stderr) = (temporary_file(), temporary_file());
         let mut command = self.command();
-        command.env(MARK, &mark).process_group(0).stdin(stdin).stdout(clone(&stdout)).stderr(clone(&stderr));
+        command.env(MARK, &mark).stdin(stdin).stdout(clone(&stdout)).stderr(clone(&stderr));
         let files = Files::below(&self.watched);
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         let line = format!("{command:?}");
-        let family = Family { mark: format!("{MARK}={mark}"), group: child.id() };
+        let family = Family { mark: format!("{MARK}={mark}"), session: child.id() };
         Running { child, line, family, stdout, stderr, started: Instant::now(), files }
     }
 
     fn command(&self) -> Command {
-        let mut words: Vec<OsString> = Vec::new();
+        // Its processes are known by their session, also those without this environment.
+        let mut words: Vec<OsString> = vec!["setsid".into()];
         if let Some(confinement) = &self.confinement {
             words.extend(confinement.words().iter().cloned());
         }

@@ -10,8 +10,8 @@ use std::{
 pub struct Family {
     /// `NAME=value` in their environment.
     pub mark: String,
-    /// Their process group.
-    pub group: u32,
+    /// Their session.
+    pub session: u32,
 }
 
 impl Family {
@@ -24,11 +24,11 @@ impl Family {
     /// What cannot be read is another user's, or just gone.
     fn member(&self, process: &Path) -> Option<String> {
         let stat = fs::read_to_string(process.join("stat")).ok()?;
-        // proc_pid_stat(5): pid (comm) state ppid pgrp ...; comm may contain anything.
+        // proc_pid_stat(5): pid (comm) state ppid pgrp session ...; comm may contain anything.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        let (state, group) = (fields.next()?, fields.nth(1)?);
+        let (state, session) = (fields.next()?, fields.nth(2)?);
         let is_dead = matches!(state, "Z" | "X");
-        if is_dead || !(group == self.group.to_string() || self.is_marked(process)) {
+        if is_dead || !(session == self.session.to_string() || self.is_marked(process)) {
             return None;
         }
         let line = fs::read(process.join("cmdline")).ok()?;

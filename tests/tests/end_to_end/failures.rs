@@ -65,10 +65,12 @@ fn signalled(engine: Engine, signal: Signal) -> (Room, kiln_tests::Outcome) {
     let room = Room::with_debian(&debian);
     let mut running = scripted(engine, &room, &debian, "echo the script runs; sleep 1000").spawn();
     running.wait_for_output("the script runs");
-    if engine == Engine::Tcg {
-        let processes = running.processes();
-        assert!(processes.iter().any(|line| line.contains("qemu")), "no QEMU among {processes:#?}");
-    }
+    let vmm = match engine {
+        Engine::Tcg => "qemu",
+        Engine::Kvm => "kiln-vmm",
+    };
+    let processes = running.processes();
+    assert!(processes.iter().any(|line| line.contains(vmm)), "no {vmm} among {processes:#?}");
     running.signal(signal);
     let outcome = running.wait();
     (room, outcome)

@@ -1,7 +1,9 @@
 //! The main job: a script that does everything an image build asks of a real root, on a real Debian base. The result
 //! is read by tools that are not ours. Then again as nobody, under other circumstances: the same bytes.
 //!
-//! The build itself is `tests/real-input`; the benchmark uses it too.
+//! The build itself is `tests/real-input`; the benchmark uses it too. `$KILN_TEST_SMALL` makes its largest files a
+//! hundredth as large, for machines that are slow; `$KILN_TEST_SAME_IMAGE` names an image that those of other engines
+//! and machines must be the same as: the first run makes it.
 
 use crate::reproducible::assert_same_bytes;
 use kiln_tests::{
@@ -9,7 +11,7 @@ use kiln_tests::{
     tool_output,
 };
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::{FileTypeExt, MetadataExt, symlink},
     path::{Path, PathBuf},
 };
@@ -33,11 +35,69 @@ fn everything_root_does_arrives_and_is_the_same_for_nobody(engine: Engine) {
 
     let second = build_otherwise(engine, &room, &debian);
     assert_same_bytes(&room.path("first.tar"), &second);
+    assert_same_elsewhere(&second);
+}
+
+fn assert_same_elsewhere(image: &Path) {
+    let Some(other) = env::var_os("KILN_TEST_SAME_IMAGE").map(PathBuf::from) else { return };
+    if other.exists() {
+        assert_same_bytes(image, &other);
+    } else {
+        fs::copy(image, other).expect("the image can be copied");
+    }
+}
+
+/// Of the largest files.
+struct Sizes {
+    /// Bytes of one letter that `large` begins with.
+    letters: &'static str,
+    /// Numbered lines that follow.
+    lines: &'static str,
+    /// Bytes of `sparse`.
+    sparse: &'static str,
+    /// Where its middle and its end are.
+    middle: &'static str,
+    end: &'static str,
+}
+
+/// What `job.sh` says.
+const LARGE: Sizes = Sizes {
+    letters: "100000000",
+    lines: "3000000",
+    sparse: "1073741824",
+    middle: "536870000",
+    end: "1073741821",
+};
+
+const SMALL: Sizes =
+    Sizes { letters: "1000000", lines: "30000", sparse: "16777216", middle: "8380000", end: "16777213" };
+
+fn sizes() -> Sizes {
+    if env::var_os("KILN_TEST_SMALL").is_some() { SMALL } else { LARGE }
+}
+
+/// Makes the files of `job.sh` as large as wanted.
+fn resize(job: &Path) {
+    let mut script = fs::read_to_string(job).expect("it was copied");
+    let (large, wanted) = (LARGE, sizes());
+    for (before, old, new) in [
+        ("head -c ", large.letters, wanted.letters),
+        ("seq ", large.lines, wanted.lines),
+        ("truncate -s ", large.sparse, wanted.sparse),
+        ("seek=", large.middle, wanted.middle),
+        ("seek=", large.end, wanted.end),
+    ] {
+        let old = format!("{before}{old}");
+        assert!(script.contains(&old), "no {old:?} in job.sh");
+        script = script.replace(&old, &format!("{before}{new}"));
+    }
+    fs::write(job, script).expect("it is ours");
 }
 
 /// Lays base and packages beside the build file.
 fn assemble(dir: &Path, debian: &Debian) -> PathBuf {
     tool_output("cp", &[Path::new("-r"), &repository().join("tests/real-input"), dir]);
+    resize(&dir.join("job.sh"));
     symlink(debian.image(), dir.join("base.tar")).expect("a link can be made");
     tool_output("cp", &[Path::new("-r"), &debian.packages(), &dir.join("debs")]);
     dir.to_owned()
@@ -67,7 +127,7 @@ fn build_otherwise(engine: Engine, room: &Room, debian: &Debian) -> PathBuf {
 
     let image = context.join("result.tar");
     let output = format!("type=docker-archive,dest={},compression=gzip", image.display());
-    // 400 days ahead, for kiln and QEMU alike; the monotonic clock stays, as nobody's differs.
+    // 400 days ahead; the monotonic clock stays, as nobody's differs. The VMs' real-time clock is the host's all the same.
     let otherwise = r#"umask 077; exec faketime --exclude-monotonic -f +400d "$@""#;
     let kiln = Kiln::new(&theirs.join("cache"), &theirs.join("tmp"), &theirs)
         .binary(&theirs.join("installation/bin/kiln"))
@@ -110,7 +170,8 @@ fn check_layer(listed: &[Listed]) {
         &listed[index.unwrap_or_else(|| panic!("{path} is not in the layer: {paths:#?}"))]
     };
 
-    for line in EXPECTED.lines().filter(|line| !line.is_empty()) {
+    let expected = EXPECTED.replace("SPARSE", sizes().sparse);
+    for line in expected.lines().filter(|line| !line.is_empty()) {
         let [mode, owner, size, path, link] = fields(line);
         let entry = find(path);
         let size_is_right = size == "*" || size == entry.size;
@@ -167,7 +228,7 @@ lrwxrwxrwx 0/0 0 srv/real/dangling /no/such/target
 -rw-r--r-- 0/0 0 srv/real/wh.not
 -rw-r--r-- 0/0 0 srv/real/empty
 -rw-r--r-- 0/0 513 srv/real/odd
--rw-r--r-- 0/0 1073741824 srv/real/sparse
+-rw-r--r-- 0/0 SPARSE srv/real/sparse
 -rwxr-xr-x 0/0 * usr/bin/hello
 -rwxr-xr-x 0/0 * usr/bin/less
 ";
@@ -266,14 +327,15 @@ fn check_names(real: &Path) {
 fn check_large_files(real: &Path) {
     let script = r#"
         cd "$1"
-        { head -c 100000000 /dev/zero | tr '\0' k; seq 3000000; } | cmp - large
+        { head -c "$2" /dev/zero | tr '\0' k; seq "$3"; } | cmp - large
         cmp -n 5 - sparse <<<begin
-        cmp -n 6 -i 0:536870000 - sparse <<<middle
-        cmp -n 3 -i 0:1073741821 - sparse <<<end
+        cmp -n 6 -i "0:$4" - sparse <<<middle
+        cmp -n 3 -i "0:$5" - sparse <<<end
         test "$(tr -d '\0' <sparse)" = beginmiddleend
     "#;
     let real = real.to_str().expect("a plain path");
-    tool_output("bash", &["-euo", "pipefail", "-c", script, "bash", real]);
+    let Sizes { letters, lines, middle, end, .. } = sizes();
+    tool_output("bash", &["-euo", "pipefail", "-c", script, "bash", real, letters, lines, middle, end]);
 }
 
 fn check_what_only_root_can_unpack(real: &Path) {
