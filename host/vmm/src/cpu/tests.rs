@@ -46,7 +46,8 @@ const FORCED: [u32; 3] = [0x1, 0x7, 0xd];
 /// What KVM does not change by itself: it keeps the size of the enabled extended states up to date. One that is older
 /// (such as Linux 6.1's) does not say how many leaves it has filled in; the rest stays zero.
 fn comparable(leaves: &[kvm_cpuid_entry2], forced: &[u32]) -> Vec<kvm_cpuid_entry2> {
-    let filled = leaves.iter().rposition(|leaf| *leaf != kvm_cpuid_entry2::default()).map_or(0, |last| last + 1);
+    let filled =
+        leaves.iter().rposition(|leaf| *leaf != kvm_cpuid_entry2::default()).map_or(0, |last| last + 1);
     let leaves = leaves[..filled].iter().filter(|leaf| !forced.contains(&leaf.function));
     let without_size = |leaf: &kvm_cpuid_entry2| match (leaf.function, leaf.index) {
         (0xd, 0 | 1) => kvm_cpuid_entry2 { ebx: 0, ..*leaf },
