@@ -128,8 +128,9 @@ impl Kiln {
     }
 
     fn command(&self) -> Command {
-        // Its processes are known by their session, also those without this environment.
-        let mut words: Vec<OsString> = vec!["setsid".into()];
+        // Its processes are known by their session, also those without this environment. By its path, as some tests
+        // give kiln a `PATH` that leads nowhere.
+        let mut words: Vec<OsString> = vec!["/usr/bin/setsid".into()];
         if let Some(confinement) = &self.confinement {
             words.extend(confinement.words().iter().cloned());
         }
