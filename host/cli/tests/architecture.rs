@@ -7,20 +7,45 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Who may know whom. One direction only: what is named on the right knows nothing of the left.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("kiln-protocol", &[]),
     ("kiln-image", &[]),
     ("kiln-devices", &[]),
     ("kiln-disk", &["kiln-image"]),
     ("kiln-store", &["kiln-disk", "kiln-image"]),
+    ("kiln-registry", &["kiln-image"]),
+    ("kiln-transport", &["kiln-image", "kiln-registry", "kiln-store"]),
+    ("kiln-inspect", &["kiln-image"]),
+    ("kiln-attest", &["kiln-image"]),
     ("kiln-jail", &[]),
     ("kiln-vmm", &["kiln-devices", "kiln-jail"]),
     ("kiln-engine", &["kiln-devices", "kiln-jail", "kiln-vmm"]),
     (
         "kiln-builder",
-        &["kiln-devices", "kiln-disk", "kiln-engine", "kiln-image", "kiln-protocol", "kiln-store"],
+        &[
+            "kiln-attest",
+            "kiln-devices",
+            "kiln-disk",
+            "kiln-engine",
+            "kiln-image",
+            "kiln-protocol",
+            "kiln-store",
+            "kiln-transport",
+        ],
     ),
-    ("kiln-cli", &["kiln-builder", "kiln-engine", "kiln-image", "kiln-protocol", "kiln-store"]),
+    (
+        "kiln-cli",
+        &[
+            "kiln-builder",
+            "kiln-engine",
+            "kiln-image",
+            "kiln-inspect",
+            "kiln-protocol",
+            "kiln-registry",
+            "kiln-store",
+            "kiln-transport",
+        ],
+    ),
     ("kiln-agent", &["kiln-protocol"]),
 ];
 
@@ -37,7 +62,8 @@ const OUT_OF_REACH: [(&str, &[&str]); 5] = [
 ];
 
 /// Crates that only compute: no files, network, clock, environment or processes.
-const PURE: [&str; 3] = ["host/disk/src", "host/image/src", "host/protocol/src"];
+const PURE: [&str; 5] =
+    ["host/attest/src", "host/disk/src", "host/image/src", "host/inspect/src", "host/protocol/src"];
 const IMPURE: [&str; 6] = ["std::fs", "std::net", "std::env", "std::process", "std::time", "std::os"];
 
 /// The only files with `unsafe`, and why.

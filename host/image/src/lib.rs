@@ -10,6 +10,7 @@ pub mod docker_archive;
 pub mod entry;
 mod error;
 pub mod layer;
+pub mod manifest;
 mod merge;
 pub mod path;
 pub mod reference;

@@ -159,7 +159,7 @@ impl Incoming<'_> {
             Arrived::Known(known) => Ok(known.clone()),
             Arrived::New(pending) => {
                 let file = Arc::new(pending.file(&self.store.tmp())?);
-                Ok(Layer { diff_id: layer.diff_id, file, length: layer.size })
+                Ok(Layer { diff_id: layer.diff_id, file, length: layer.size, blob: None })
             }
         }
     }
@@ -170,7 +170,7 @@ impl Incoming<'_> {
             Arrived::Known(kept) => kept,
             Arrived::New(pending) => {
                 let file = pending.publish(&self.store.layer_path(&layer.diff_id))?;
-                Layer { diff_id: layer.diff_id, file: Arc::new(file), length: layer.size }
+                Layer { diff_id: layer.diff_id, file: Arc::new(file), length: layer.size, blob: None }
             }
         };
         self.layers.insert(layer.diff_id, Arrived::Known(kept.clone()));

@@ -3,6 +3,7 @@
 use crate::error::Kind;
 use crate::{Error, Segment, SegmentReader, Store};
 use kiln_image::digest::Digest;
+use kiln_image::manifest::Descriptor;
 use kiln_image::tar;
 use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW};
 use std::fs::File;
@@ -23,6 +24,17 @@ pub struct Layer {
     pub file: Arc<File>,
     /// Its bytes.
     pub length: u64,
+    /// The form it came in, where that was a blob; a sink that takes it passes it on as it is.
+    pub blob: Option<LayerBlob>,
+}
+
+/// A layer as a registry or layout had it, verified: its bytes unpack to the layer's tar.
+#[derive(Debug, Clone)]
+pub struct LayerBlob {
+    /// Media type, digest and size.
+    pub descriptor: Arc<Descriptor>,
+    /// The bytes; the tar itself when it is not compressed. Shared: use positioned reads.
+    pub file: Arc<File>,
 }
 
 impl Store {
@@ -34,7 +46,7 @@ impl Store {
         let path = self.layer_path(diff_id);
         let Some(file) = hold(&path)? else { return Ok(None) };
         let length = length(&file, &path)?;
-        Ok(Some(Layer { diff_id: *diff_id, file: Arc::new(file), length }))
+        Ok(Some(Layer { diff_id: *diff_id, file: Arc::new(file), length, blob: None }))
     }
 }
 
@@ -68,7 +80,10 @@ impl Layer {
     }
 
     /// Reads the tar, seeking over the files' data.
-    pub(crate) fn headers(&self) -> Result<tar::Reader<BufReader<SegmentReader>>, kiln_image::Error> {
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn headers(&self) -> Result<tar::Reader<BufReader<SegmentReader>>, kiln_image::Error> {
         tar::Reader::seekable(BufReader::with_capacity(HEADER_BUFFER_SIZE, self.reader()))
     }
 

@@ -4,8 +4,10 @@ use crate::error::Kind;
 use crate::{Error, Layer, Store, held, pending};
 use kiln_image::config::ImageConfig;
 use kiln_image::digest::Digest;
+use kiln_image::manifest::Document;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 /// An image of the store, in use: nothing removes its layers while this lives.
 #[derive(Debug, Clone)]
@@ -18,6 +20,8 @@ pub struct StoredImage {
     pub config_json: Vec<u8>,
     /// Its layers, lowest first. One may come several times.
     pub layers: Vec<Layer>,
+    /// Its manifest where it came from, where there was one.
+    pub manifest: Option<Arc<Document>>,
 }
 
 impl Store {
@@ -36,11 +40,20 @@ impl Store {
         let config = parse(&config_json, &path)?;
         let layers: Option<Vec<Layer>> =
             config.rootfs.diff_ids.iter().map(|diff_id| self.layer(diff_id)).collect::<Result<_, _>>()?;
-        Ok(layers.map(|layers| StoredImage { image_id: *image_id, config, config_json, layers }))
+        Ok(layers.map(|layers| StoredImage {
+            image_id: *image_id,
+            config,
+            config_json,
+            layers,
+            manifest: None,
+        }))
     }
 
     /// Keeps an image whose layers are in the store and verified.
-    pub(crate) fn keep_image(
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub fn keep_image(
         &self,
         config: ImageConfig,
         config_json: Vec<u8>,
@@ -51,7 +64,7 @@ impl Store {
         if std::fs::read(&path).ok().as_ref() != Some(&config_json) {
             pending::write_file(&self.tmp(), &path, &config_json)?;
         }
-        Ok(StoredImage { image_id, config, config_json, layers })
+        Ok(StoredImage { image_id, config, config_json, layers, manifest: None })
     }
 }
 

@@ -11,6 +11,12 @@
 //! tag              := [A-Za-z0-9_] [A-Za-z0-9_.-]{0,127}
 //! ```
 
+mod location;
+mod registry;
+
+pub use location::{ImageReference, Location, TagChoice};
+pub use registry::RegistryReference;
+
 use crate::digest::Digest;
 use crate::error::{Error, Kind};
 use std::fmt;

@@ -1,0 +1,1 @@
+//! What is in an image, and how two differ: as text people read and JSON programs read.
