@@ -12,7 +12,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegistryReference {
     name: ImageName,
-    /// Whether a tag was written.
+    /// Whether the tag counts for anything.
     tagged: bool,
     digest: Option<Digest>,
 }
@@ -30,7 +30,7 @@ impl RegistryReference {
 
     /// The tag: the one that was written, else `latest` where there is no digest either.
     pub fn tag(&self) -> Option<&str> {
-        (self.tagged || self.digest.is_none()).then_some(&self.name.tag)
+        self.tagged.then_some(&self.name.tag)
     }
 
     /// The digest of the manifest.
@@ -64,7 +64,8 @@ impl FromStr for RegistryReference {
             None => (text, None),
         };
         let tagged = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
-        Ok(Self { name: name.parse()?, tagged, digest })
+        // Without a digest, no tag means `latest`.
+        Ok(Self { name: name.parse()?, tagged: tagged || digest.is_none(), digest })
     }
 }
 
