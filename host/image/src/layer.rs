@@ -169,8 +169,20 @@ impl<W: Write> LayerWriter<W> {
     /// # Errors
     /// As [`begin`](Self::begin), or when `read` fails.
     pub fn write_tree(&mut self, tree: &Tree, read: &mut ReadAt) -> Result<(), Error> {
+        self.write_items(items(tree), read)
+    }
+
+    /// Writes items with the data that `read` gives.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin), or when `read` fails.
+    pub fn write_items<'a>(
+        &mut self,
+        items: impl IntoIterator<Item = TreeItem<'a>>,
+        read: &mut ReadAt,
+    ) -> Result<(), Error> {
         let mut buffer = vec![0; COPY_SIZE];
-        for TreeItem { item, size, extents } in items(tree) {
+        for TreeItem { item, size, extents } in items {
             let path = item.path().to_vec();
             self.begin(item)?;
             let mut position = 0;
@@ -324,7 +336,7 @@ impl Linkable {
 /// A file of a tree on its way into a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeItem<'a> {
-    /// Never a whiteout: a tree has none.
+    /// What becomes of its path; of [`items`] never a whiteout, as a tree has none.
     pub item: LayerItem,
     /// Of a regular file that is no hard link, its bytes when read, else zero.
     pub size: u64,

@@ -5,6 +5,7 @@ pub mod compress;
 pub mod config;
 pub mod contents;
 mod copy;
+pub mod difference;
 pub mod digest;
 pub mod docker_archive;
 pub mod entry;

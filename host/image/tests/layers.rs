@@ -1,6 +1,7 @@
 //! Layers as a whole: merged as a simple model says, and the same after a trip through an archive.
 
 use kiln_image::contents::{Contents, Placement};
+use kiln_image::difference::{Mtimes, difference};
 use kiln_image::entry::{Entry, Kind, Metadata};
 use kiln_image::layer::LayerWriter;
 use kiln_image::path::{components, join, split_name};
@@ -191,7 +192,36 @@ fn described(tree: &Tree) -> Vec<(Vec<u8>, Metadata, Kind, Vec<u8>)> {
     lines
 }
 
+/// Owners and sizes from few, so that two trees have files in common.
+fn similar_tree() -> impl Strategy<Value = Tree> {
+    (tree(), prop::collection::vec((0_u32..2, 0_u64..2), 60)).prop_map(|(mut tree, choices)| {
+        let ids: Vec<NodeId> = tree.walk().map(|(_, id)| id).collect();
+        for id in ids {
+            let (uid, size) = choices[id.index() % choices.len()];
+            let node = tree.node_mut(id);
+            node.metadata.uid = uid;
+            if let Content::File { size: old, .. } = &mut node.content {
+                *old = size * 600;
+            }
+        }
+        tree
+    })
+}
+
 proptest! {
+    #[test]
+    fn a_difference_laid_over_the_one_tree_is_the_other(lower in similar_tree(), upper in similar_tree()) {
+        let items = difference(&lower, &upper, Mtimes::Compared, &mut |_, _| Ok(true)).unwrap();
+        let mut layer = LayerWriter::new(Vec::new(), i64::MAX);
+        layer.write_items(items, &mut |_, _, _: &mut [u8]| panic!("all files are holes")).unwrap();
+        let layer = layer.finish().unwrap();
+        let mut applied = lower.clone();
+        applied.apply_layer(1, Reader::new(&layer[..]).entries()).unwrap();
+        prop_assert_eq!(described(&applied), described(&upper));
+        prop_assert_eq!(&applied.node(Tree::ROOT).metadata, &upper.node(Tree::ROOT).metadata);
+        prop_assert!(difference(&applied, &upper, Mtimes::Compared, &mut |_, _| Ok(true)).unwrap().is_empty());
+    }
+
     #[test]
     fn merging_agrees_with_the_model(layers in prop::collection::vec(layer(), 1..4)) {
         let mut tree = Tree::new();
