@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes of the compressed forms changed: the number goes up, and the old ones are never used again.
-const COMPRESSED_FORMAT: &str = "1";
+const COMPRESSED_FORMAT: &str = "2";
 
 /// Tells backup programs to leave the directory out. <https://bford.info/cachedir/>
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# This is kiln's cache.\n";
@@ -26,22 +26,33 @@ pub struct Store {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Layers,
+    Blobs,
     Compressed,
     Images,
+    Manifests,
     Bases,
     Archives,
 }
 
 impl Place {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Layers, Self::Compressed, Self::Images, Self::Bases, Self::Archives];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Layers,
+        Self::Blobs,
+        Self::Compressed,
+        Self::Images,
+        Self::Manifests,
+        Self::Bases,
+        Self::Archives,
+    ];
 
     /// For people.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Layers => "layers",
-            Self::Compressed => "compressed layers",
+            Self::Blobs => "compressed layers",
+            Self::Compressed => "known compressed layers",
             Self::Images => "images",
+            Self::Manifests => "manifests",
             Self::Bases => "bases",
             Self::Archives => "known archives",
         }
@@ -50,8 +61,10 @@ impl Place {
     fn path(self) -> PathBuf {
         match self {
             Self::Layers => "layers".into(),
+            Self::Blobs => "blobs".into(),
             Self::Compressed => Path::new("compressed").join(COMPRESSED_FORMAT),
             Self::Images => "images".into(),
+            Self::Manifests => "manifests".into(),
             Self::Bases => "bases".into(),
             Self::Archives => "archives".into(),
         }
@@ -101,6 +114,19 @@ impl Store {
     pub(crate) fn compressed_path(&self, diff_id: &Digest, compression: Compression) -> PathBuf {
         let how = compression.to_string().replace(':', "-");
         self.place(Place::Compressed).join(format!("{}.{how}", diff_id.hex()))
+    }
+
+    pub(crate) fn blob_path(&self, diff_id: &Digest, blob: &Digest) -> PathBuf {
+        self.place(Place::Blobs).join(format!("{}.{}", diff_id.hex(), blob.hex()))
+    }
+
+    pub(crate) fn manifest_path(&self, digest: &Digest) -> PathBuf {
+        self.place(Place::Manifests).join(format!("{}.json", digest.hex()))
+    }
+
+    /// Where it is noted which manifest an image came with.
+    pub(crate) fn manifest_note_path(&self, image_id: &Digest) -> PathBuf {
+        self.place(Place::Images).join(format!("{}.manifest", image_id.hex()))
     }
 
     pub(crate) fn image_path(&self, image_id: &Digest) -> PathBuf {

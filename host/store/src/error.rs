@@ -33,6 +33,18 @@ pub(crate) enum Kind {
     LayerTar { diff_id: Digest, source: kiln_image::Error },
     #[error("cannot lay layer {diff_id} over those below")]
     Layer { diff_id: Digest, source: kiln_image::Error },
+    #[error("cannot unpack blob {digest}")]
+    Blob { digest: Digest, source: kiln_image::Error },
+    #[error("cannot read blob {digest}")]
+    BlobRead { digest: Digest, source: io::Error },
+    #[error("digest mismatch: a blob should be {0}, but is {1}")]
+    BlobDigest(Digest, Digest),
+    #[error("digest mismatch: an unpacked layer should be {0}, but is {1}")]
+    LayerDigest(Digest, Digest),
+    #[error("blob {digest} is corrupt: it has more than the {size} bytes it was said to have")]
+    BlobTooLong { digest: Digest, size: u64 },
+    #[error("blob {digest} ends early: after {got} of {size} bytes")]
+    BlobTruncated { digest: Digest, size: u64, got: u64 },
     #[error("cannot lay out a disk over the layers")]
     Layout { source: kiln_disk::Error },
 }
@@ -49,7 +61,34 @@ impl Error {
             Kind::Archive(source)
             | Kind::Image { source, .. }
             | Kind::LayerTar { source, .. }
+            | Kind::Blob { source, .. }
             | Kind::Layer { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Something has another digest than it should.
+    pub fn is_digest_mismatch(&self) -> bool {
+        matches!(*self.0, Kind::BlobDigest(..) | Kind::LayerDigest(..))
+            || self.image_error().is_some_and(kiln_image::Error::is_digest_mismatch)
+    }
+
+    /// An input ends early.
+    pub fn is_truncated(&self) -> bool {
+        matches!(*self.0, Kind::BlobTruncated { .. })
+            || self.image_error().is_some_and(kiln_image::Error::is_truncated)
+    }
+
+    /// An input breaks the rules of its format, or is of one that kiln does not read.
+    pub fn is_corrupt(&self) -> bool {
+        matches!(*self.0, Kind::BlobTooLong { .. })
+            || self.image_error().is_some_and(|error| error.is_corrupt() || error.is_unsupported())
+    }
+
+    /// What the reader of a blob failed with.
+    pub fn blob_read_error(&self) -> Option<&io::Error> {
+        match &*self.0 {
+            Kind::BlobRead { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -5,8 +5,11 @@
 //!
 //! ```text
 //! layers/<diff ID>.tar                a layer, uncompressed: exactly the bytes of that digest
-//! compressed/<format>/<diff ID>.<how> the same, compressed: `.gzip-6`, `.zstd-3`
+//! blobs/<diff ID>.<digest>            the same, compressed: exactly the bytes of the second digest
+//! compressed/<format>/<diff ID>.<how> which blob kiln's own compression gives: `.gzip-6`, `.zstd-3`
 //! images/<image ID>.json              an image's configuration, which names its layers
+//! images/<image ID>.manifest          the digest of the manifest it came with last
+//! manifests/<digest>.json             a manifest
 //! bases/<chain>.erofs                 EROFS index over an image's layers, by their diff IDs
 //! archives/<place>.json               which image an archive file holds, while it is unchanged
 //! tmp/                                what is being written, where that needs a name
@@ -35,6 +38,7 @@
 
 mod archive;
 mod base;
+mod blob;
 mod compressed;
 mod directory;
 mod error;
@@ -43,12 +47,14 @@ mod image;
 mod new_layer;
 mod pending;
 mod segment;
+mod tar_file;
 mod usage;
 
 #[cfg(test)]
 mod sample;
 
 pub use base::Base;
+pub use compressed::CompressedLayer;
 pub use directory::Store;
 pub use error::Error;
 pub use held::{Layer, LayerBlob};
