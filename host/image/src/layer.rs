@@ -181,17 +181,11 @@ impl<W: Write> LayerWriter<W> {
         items: impl IntoIterator<Item = TreeItem<'a>>,
         read: &mut ReadAt,
     ) -> Result<(), Error> {
-        let mut buffer = vec![0; COPY_SIZE];
+        let mut buffer = copy_buffer();
         for TreeItem { item, size, extents } in items {
             let path = item.path().to_vec();
             self.begin(item)?;
-            let mut position = 0;
-            for extent in extents {
-                self.zeroes(extent.file_offset.saturating_sub(position))?;
-                self.copy(extent, &mut buffer, read).map_err(|error| with_path(error, &path))?;
-                position = extent.file_offset + extent.length;
-            }
-            self.zeroes(size.saturating_sub(position))?;
+            write_data(&mut self.archive, &path, (size, extents), &mut buffer, read)?;
         }
         Ok(())
     }
@@ -207,18 +201,6 @@ impl<W: Write> LayerWriter<W> {
     /// When the last item lacks data, or writing fails.
     pub fn finish(self) -> Result<W, Error> {
         self.archive.finish()
-    }
-
-    fn copy(&mut self, extent: &Extent, buffer: &mut [u8], read: &mut ReadAt) -> Result<(), CopyError> {
-        let mut done = 0;
-        while done < extent.length {
-            let length = usize::try_from(extent.length - done).unwrap_or(usize::MAX).min(buffer.len());
-            let piece = &mut buffer[..length];
-            read(extent.source, extent.source_offset + done, piece).map_err(CopyError::Read)?;
-            self.data(piece).map_err(CopyError::Write)?;
-            done += length as u64;
-        }
-        Ok(())
     }
 
     fn begin_entry(&mut self, mut entry: Entry) -> Result<(), Error> {
@@ -281,6 +263,45 @@ impl From<LayerError> for Error {
 
 /// Bytes copied at a time.
 const COPY_SIZE: usize = 256 * 1024;
+
+/// For [`write_data`].
+pub(crate) fn copy_buffer() -> Vec<u8> {
+    vec![0; COPY_SIZE]
+}
+
+/// Writes the data of the file of a path, which was begun, from its size and extents.
+pub(crate) fn write_data<W: Write>(
+    archive: &mut Writer<W>,
+    path: &[u8],
+    (size, extents): (u64, &[Extent]),
+    buffer: &mut [u8],
+    read: &mut ReadAt,
+) -> Result<(), Error> {
+    let mut position = 0;
+    for extent in extents {
+        archive.zeroes(extent.file_offset.saturating_sub(position))?;
+        copy_extent(archive, extent, buffer, read).map_err(|error| with_path(error, path))?;
+        position = extent.file_offset + extent.length;
+    }
+    archive.zeroes(size.saturating_sub(position))
+}
+
+fn copy_extent<W: Write>(
+    archive: &mut Writer<W>,
+    extent: &Extent,
+    buffer: &mut [u8],
+    read: &mut ReadAt,
+) -> Result<(), CopyError> {
+    let mut done = 0;
+    while done < extent.length {
+        let length = usize::try_from(extent.length - done).unwrap_or(usize::MAX).min(buffer.len());
+        let piece = &mut buffer[..length];
+        read(extent.source, extent.source_offset + done, piece).map_err(CopyError::Read)?;
+        archive.data(piece).map_err(CopyError::Write)?;
+        done += length as u64;
+    }
+    Ok(())
+}
 
 enum CopyError {
     Read(io::Error),

@@ -224,3 +224,18 @@ fn python_reads_our_compressed_archive() {
     let list = |name: &str| run(directory.path(), &["python3", "-c", LIST, name], b"");
     assert_eq!(list("plain"), list("gzip"));
 }
+
+#[test]
+fn openssl_hashes_passwords_to_the_same() {
+    for (password, salt) in
+        [("secret", "abcdefgh"), ("p\u{e4}ss w\u{f6}rd", "./A9z"), (&"long".repeat(40), "x")]
+    {
+        let output = Command::new("openssl")
+            .args(["passwd", "-6", "-salt", salt, password])
+            .output()
+            .expect("openssl is needed for this test");
+        let expected = String::from_utf8(output.stdout).unwrap();
+        let hashed = kiln_image::password::HashedPassword::sha_512(password.as_bytes(), salt, 5000).unwrap();
+        assert_eq!(hashed.as_str(), expected.trim_end());
+    }
+}
