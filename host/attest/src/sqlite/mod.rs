@@ -247,6 +247,3 @@ impl Page<'_> {
         places.into_iter().map(child).collect()
     }
 }
-
-#[cfg(test)]
-mod tests;
