@@ -110,7 +110,7 @@ fn names(inventory: &Inventory) -> Vec<String> {
 fn every_page_size() {
     for page_size in [512, 1024, 4096, 65536] {
         // Around the sizes where a row begins to overflow, and far beyond.
-        let size = |number: usize| number * 61 % 5000 + if number % 50 == 0 { 200_000 } else { 0 };
+        let size = |number: usize| number * 61 % 5000 + if number.is_multiple_of(50) { 200_000 } else { 0 };
         let packages: Vec<_> =
             (0..300).map(|number| (number as i64 * 7 - 9, package(number, size(number)))).collect();
         let system = system(make(page_size, &packages));
