@@ -1,11 +1,12 @@
 //! Disks of the VM: images and contents as the guest sees them.
 
-use crate::{Error, error::Kind, packing::PackedLayer};
+use crate::{Error, error::Kind};
 use kiln_devices::{ComposedStorage, Segment, Storage};
 use kiln_engine::Disk;
 use kiln_image::{tar::Reader, tree::Tree};
 use kiln_store::{Store, StoredImage};
 use std::{
+    fs::File,
     io::{self, BufReader},
     path::Path,
     sync::Arc,
@@ -25,9 +26,9 @@ pub(crate) fn of_image(serial: &str, image: &StoredImage, store: &Store) -> Resu
 }
 
 /// Packed contents as a read-only disk. Their index is made anew each time: contents change.
-pub(crate) fn of_contents(packed: &PackedLayer, store: &Store) -> Result<Disk, Error> {
+pub(crate) fn of_contents(packed: &File, store: &Store) -> Result<Disk, Error> {
     let failed = |source| temporary(store.path(), source);
-    let source = kiln_store::Segment::whole(packed.file.try_clone().map_err(failed)?).map_err(failed)?;
+    let source = kiln_store::Segment::whole(packed.try_clone().map_err(failed)?).map_err(failed)?;
     let reader = Reader::seekable(BufReader::new(source.reader()));
     let tree = reader
         .and_then(|mut reader| Tree::from_archive(0, reader.entries()))

@@ -111,16 +111,30 @@ pub(crate) enum Kind {
     Store { what: String, source: kiln_store::Error },
     #[error("{what}")]
     Compare { what: String, source: io::Error },
+    #[error("{what}: {error}")]
+    Within { what: String, error: Error },
+    #[error("{0}")]
+    Request(String),
+    #[error("{path:?} is not in the image")]
+    NotInImage { path: String },
+    #[error("{what}")]
+    Import { what: String, source: kiln_transport::Error },
     #[error("cannot write {dest}")]
     Write { dest: String, source: io::Error },
+    #[error("cannot write {dest}")]
+    Written { dest: String, source: kiln_transport::Error },
 }
 
 impl Error {
     /// Whose fault it was.
     pub fn class(&self) -> Class {
         match &*self.0 {
+            Kind::Within { error, .. } => error.class(),
+            Kind::Import { source, .. } => class_of_transport(source),
             Kind::BuildFile(_)
             | Kind::ReadBuildFile { .. }
+            | Kind::Request(_)
+            | Kind::NotInImage { .. }
             | Kind::Scratch { .. }
             | Kind::ScratchFile { .. } => Class::Usage,
             Kind::StepExited { code, .. } => Class::StepExited(*code),
@@ -154,8 +168,17 @@ impl Error {
             | Kind::GuestFile { .. }
             | Kind::ScratchWrite { .. }
             | Kind::Temporary { .. }
-            | Kind::Write { .. } => Class::Other,
+            | Kind::Write { .. }
+            | Kind::Written { .. } => Class::Other,
         }
+    }
+
+    /// The same error, said to be in this part of the build; none if empty.
+    pub(crate) fn within(self, what: &str) -> Self {
+        if what.is_empty() {
+            return self;
+        }
+        Kind::Within { what: what.to_owned(), error: self }.into()
     }
 
     /// Whether the guest's machinery ran into the end of the scratch disk.
@@ -168,6 +191,10 @@ impl Error {
     pub(crate) fn is_broken_connection(&self) -> bool {
         matches!(*self.0, Kind::GuestGone(_) | Kind::Protocol(_) | Kind::OutOfOrder(_) | Kind::Guest(_))
     }
+}
+
+fn class_of_transport(_error: &kiln_transport::Error) -> Class {
+    Class::Other
 }
 
 fn class_of_input(error: &kiln_image::Error) -> Class {

@@ -1,7 +1,7 @@
 //! One run of a VM: boot it, give it a job, follow the job to its end.
 
 use crate::{
-    Error,
+    Error, Places,
     error::Kind,
     event::{Event, Observer},
     interrupt::Interrupt,
@@ -54,6 +54,7 @@ pub struct GuestSettings {
 #[derive(Clone, Copy)]
 pub(crate) struct Surroundings<'a> {
     pub store: &'a Store,
+    pub places: &'a dyn Places,
     pub interrupt: &'a Interrupt,
     pub observer: &'a dyn Observer,
 }

@@ -1,9 +1,10 @@
 //! Front ends to a plan, and the executor of plans.
 //!
 //! [`BuildFile::read`] checks everything that can be checked before anything runs; [`build`] carries
-//! it out: base from the store, contents packed, scripts run in a VM, layer packed, image written.
-//! [`run_command`] is the same line without a result.
+//! it out: for each image, its parent brought into the store, contents packed, scripts run in a VM, layers kept; then
+//! everything written to all outputs. [`run_command`] is the same line without a result.
 
+mod attestations;
 mod build_file;
 mod contents;
 mod disks;
@@ -11,23 +12,30 @@ mod error;
 mod event;
 mod execute;
 mod guest;
-mod image_source;
+mod inputs;
+mod interim;
 mod interrupt;
-mod output;
+mod output_spec;
 mod packing;
+mod places;
 mod run_command;
 mod scratch;
 mod session;
 mod size;
 
-pub use build_file::{BuildFile, ContentSource, Hook, HookScript, Located};
+pub use attestations::{Attestations, SbomFormat};
+pub use build_file::{
+    About, BuildFile, ContentSource, Finish, Hook, HookScript, IdRange, Image, Layer, Located, Origin,
+    Output, Parent, Particular, RootPassword, Source, Squash,
+};
 pub use error::{Class, Error};
 pub use event::{Event, Observer};
-pub use execute::{BuildRequest, build};
+pub use execute::{BuildRequest, Built, BuiltImage, build};
 pub use guest::GuestSettings;
-pub use image_source::ImageSource;
+pub use inputs::Input;
 pub use interrupt::{Interrupt, Reason};
 pub use kiln_protocol::Stream;
-pub use output::{Destination, OutputSpec};
+pub use output_spec::parse_output;
+pub use places::{Places, Relay};
 pub use run_command::{RunRequest, run_command};
 pub use size::parse_size;

@@ -1,85 +1,88 @@
-//! Layers under way to an archive: hashed, compressed on all cores and stored, all at once.
+//! Layers under way into the store: hashed, compressed on all cores and kept, all at once.
 
 use crate::{Error, error::Kind, session::LayerReceiver};
 use kiln_image::{
-    compress::{Compression, ParallelCompressor},
-    digest::{Digest, Hashed, HashingWriter},
+    compress::Compression,
     entry::{Entry, Kind as EntryKind, Metadata},
     layer::{LayerItem, LayerWriter},
 };
 use kiln_protocol::{LayerEntry, LayerRecord};
-use kiln_store::Store;
+use kiln_store::{Layer, NewLayer, Store, StoredImage};
 use std::{
     fs::File,
-    io::{self, Write},
     num::NonZeroUsize,
     path::PathBuf,
+    thread::{self, JoinHandle},
 };
 
-/// A layer's tar while it is written.
-pub(crate) struct LayerFile(HashingWriter<ParallelCompressor<File>>);
+/// How much the threads that work ahead give way to the VM: the nicest
+/// ([nice(2)](https://man7.org/linux/man-pages/man2/nice.2.html)).
+const NICE: i32 = 19;
 
-/// A whole layer.
-#[derive(Debug)]
-pub(crate) struct PackedLayer {
-    /// Digest of the uncompressed tar.
-    pub diff_id: Digest,
-    /// Bytes of the uncompressed tar.
-    pub size: u64,
-    /// The tar in the compression that was asked for; a file without a name.
-    pub file: File,
+/// A layer on its way into the store, compressed in these ways.
+pub(crate) fn new_layer(
+    store: &Store,
+    compressions: &[Compression],
+    threads: NonZeroUsize,
+) -> Result<NewLayer, Error> {
+    let layer = store.new_layer(compressions, threads);
+    Ok(layer.map_err(|source| Kind::Store { what: "cannot begin a layer".to_owned(), source })?)
 }
 
-impl LayerFile {
-    /// A layer in a file without a name.
-    pub fn create(store: &Store, compression: Compression, threads: NonZeroUsize) -> Result<Self, Error> {
-        let file = temporary_file(store)?;
-        Ok(Self(HashingWriter::new(ParallelCompressor::new(compression, threads, file))))
-    }
-
-    /// Ends the layer.
-    pub fn finish(self) -> io::Result<PackedLayer> {
-        let (compressor, Hashed { digest, size }) = self.0.finish();
-        let (file, _) = compressor.finish()?;
-        Ok(PackedLayer { diff_id: digest, size, file })
-    }
+/// Ends a layer.
+pub(crate) fn finish(layer: NewLayer) -> Result<Layer, Error> {
+    let layer = layer.finish();
+    Ok(layer.map_err(|source| Kind::Store { what: "cannot keep the layer".to_owned(), source })?)
 }
 
-impl Write for LayerFile {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.0.write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
+/// Compresses an image's layers while the VM runs, unless the store has them already. Whoever writes
+/// the image waits for the thread first; a build that fails does not.
+pub(crate) fn compress_ahead(
+    image: Option<&StoredImage>,
+    store: &Store,
+    compressions: &[Compression],
+    threads: NonZeroUsize,
+) -> Option<JoinHandle<()>> {
+    let layers: Vec<Layer> = image?.layers.iter().filter(|layer| layer.blob.is_none()).cloned().collect();
+    let (store, compressions) = (store.clone(), compressions.to_vec());
+    let work = move || {
+        // Only a wish; it holds for this thread and those it starts.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        for (layer, compression) in
+            layers.iter().flat_map(|layer| compressions.iter().map(move |how| (layer, how)))
+        {
+            // Whoever needs it tries again, and reports.
+            let _ = store.compressed_layer(layer, *compression, threads);
+        }
+    };
+    Some(thread::spawn(work))
 }
 
 /// Packs the guest's records as they come.
 pub(crate) struct GuestLayer {
     /// `None` once the guest said that the layer is complete.
-    writer: Option<LayerWriter<LayerFile>>,
-    packed: Option<PackedLayer>,
+    writer: Option<LayerWriter<NewLayer>>,
+    layer: Option<Layer>,
     /// The store's, for messages.
     directory: PathBuf,
 }
 
 impl GuestLayer {
-    /// A layer in a file without a name, in which no time is later than `epoch`.
+    /// A layer in which no time is later than `epoch`.
     pub fn create(
         store: &Store,
-        compression: Compression,
+        compressions: &[Compression],
         threads: NonZeroUsize,
         epoch: i64,
     ) -> Result<Self, Error> {
-        let file = LayerFile::create(store, compression, threads)?;
+        let layer = new_layer(store, compressions, threads)?;
         let directory = store.path().to_owned();
-        Ok(Self { writer: Some(LayerWriter::new(file, epoch)), packed: None, directory })
+        Ok(Self { writer: Some(LayerWriter::new(layer, epoch)), layer: None, directory })
     }
 
     /// The layer, if it is complete.
-    pub fn into_packed(self) -> Result<PackedLayer, Error> {
-        Ok(self.packed.ok_or(Kind::OutOfOrder("done, before the layer was complete"))?)
+    pub fn into_layer(self) -> Result<Layer, Error> {
+        Ok(self.layer.ok_or(Kind::OutOfOrder("done, before the layer was complete"))?)
     }
 
     fn cannot_pack(&self, source: kiln_image::Error) -> Error {
@@ -91,9 +94,8 @@ impl GuestLayer {
         if writer.entry_count() != announced {
             return Err(Kind::OutOfOrder("end of layer, with another number of entries than it sent").into());
         }
-        let file = writer.finish().map_err(|source| self.cannot_pack(source))?;
-        let failed = |source| Kind::Temporary { directory: self.directory.clone(), source };
-        self.packed = Some(file.finish().map_err(failed)?);
+        let layer = writer.finish().map_err(|source| self.cannot_pack(source))?;
+        self.layer = Some(finish(layer)?);
         Ok(())
     }
 }

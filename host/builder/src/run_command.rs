@@ -1,13 +1,13 @@
 //! A throw-away command in a base image.
 
 use crate::{
-    Error, ImageSource, Interrupt, Observer, disks,
+    Error, Interrupt, Observer, Places, disks,
     execute::{HOST_NAME, environment, import, set_variable},
     guest::{GuestSettings, Surroundings},
     packing::NoLayer,
     scratch,
 };
-use kiln_image::config::Timestamp;
+use kiln_image::{config::Timestamp, manifest::Platform, reference::ImageReference};
 use kiln_protocol::{Job, Program, Stage, Step};
 use kiln_store::Store;
 use std::io::Read;
@@ -15,7 +15,7 @@ use std::io::Read;
 /// A command that is ready to be run.
 pub struct RunRequest {
     /// The image it runs in.
-    pub base: ImageSource,
+    pub base: ImageReference,
     /// The program and its arguments.
     pub command: Vec<String>,
     /// `user[:group]` instead of root.
@@ -39,11 +39,12 @@ pub struct RunRequest {
 pub fn run_command(
     request: RunRequest,
     store: &Store,
+    places: &dyn Places,
     interrupt: &Interrupt,
     observer: &dyn Observer,
 ) -> Result<(), Error> {
-    let surroundings = Surroundings { store, interrupt, observer };
-    let base = import(&request.base, surroundings)?;
+    let surroundings = Surroundings { store, places, interrupt, observer };
+    let base = import(&request.base, &Platform::default(), surroundings)?;
     let disks = vec![disks::of_image(disks::BASE, &base, store)?];
     let of_image = &base.config.config;
     let mut variables = environment(of_image.env.clone());

@@ -2,9 +2,10 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "comments here are what --help shows, brackets and all")]
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use kiln_builder::{OutputSpec, parse_size};
+use kiln_builder::{parse_output, parse_size};
 use kiln_engine::{Accel, CpuModel};
-use kiln_image::reference::{ArchiveReference, ImageName};
+use kiln_image::reference::{ImageName, ImageReference};
+use kiln_transport::OutputSpec;
 use std::{num::NonZeroU8, path::PathBuf, time::Duration};
 
 /// Builds container images as anybody, with root in a throw-away VM.
@@ -41,7 +42,7 @@ pub struct BuildArguments {
     pub tag: Option<ImageName>,
     /// Where to write the image: type=docker-archive,dest=FILE|-[,compression=gzip[:N]|zstd[:N]|none]
     /// [default: NAME.tar here]
-    #[arg(short, long, value_name = "SPEC")]
+    #[arg(short, long, value_name = "SPEC", value_parser = parse_output)]
     pub output: Option<OutputSpec>,
     /// How the VM is run.
     #[command(flatten)]
@@ -59,7 +60,7 @@ pub struct BuildArguments {
 pub struct RunArguments {
     /// Base image: docker-archive:FILE[:NAME:TAG], or just the file [default: that of ./kiln.toml]
     #[arg(long, value_name = "REF")]
-    pub base: Option<ArchiveReference>,
+    pub base: Option<ImageReference>,
     /// User and group, each a name or a number, instead of root
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,

@@ -2,8 +2,9 @@
 
 use crate::{arguments::BuildArguments, exit_code, installation, interruption, machine, progress};
 use anyhow::{Context, Result, bail};
-use kiln_builder::{BuildFile, BuildRequest, Destination, OutputSpec};
-use kiln_image::{compress::Compression, config::Timestamp, reference::ImageName};
+use kiln_builder::{Attestations, BuildFile, BuildRequest, Relay};
+use kiln_image::{config::Timestamp, reference::ImageName};
+use kiln_transport::{OutputSpec, Transport};
 use std::{
     env,
     io::{self, IsTerminal},
@@ -20,16 +21,18 @@ const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
 pub fn run(arguments: &BuildArguments) -> Result<u8> {
     let path = arguments.file.clone().unwrap_or_else(|| arguments.context.join(BUILD_FILE));
     let file = BuildFile::read(&path)?;
-    let name = arguments.tag.clone().or_else(|| file.name.clone());
-    let output = arguments.output.clone().unwrap_or_else(|| default_output(name.as_ref()));
-    if output.dest == Destination::Stdout && io::stdout().is_terminal() {
+    let outputs = outputs(arguments, &file)?;
+    let to_stdout = outputs.iter().any(|output| output.dest.location.path() == Some("-"));
+    if to_stdout && io::stdout().is_terminal() {
         bail!("an archive is nothing for a terminal; send standard output to a file or a pipe");
     }
     let store = installation::store()?;
     let request = BuildRequest {
         guest: machine::settings(&arguments.machine, file.disk_size)?,
-        name: arguments.tag.clone(),
-        output,
+        names: arguments.tag.clone().into_iter().collect(),
+        outputs,
+        targets: Vec::new(),
+        attestations: Attestations::default(),
         source_date_epoch: source_date_epoch()?,
         threads: machine::threads(),
         file,
@@ -37,17 +40,30 @@ pub fn run(arguments: &BuildArguments) -> Result<u8> {
     let interrupt =
         interruption::watch(arguments.machine.timeout, |error| exit_code::of_build(error.class()))?;
     let observer = progress::observer(arguments.progress, arguments.machine.verbose);
-    let built = kiln_builder::build(&request, &store, &interrupt, observer.as_ref());
+    let registry = installation::registry()?;
+    let relay = Relay(observer.as_ref());
+    let transport =
+        Transport { store: &store, registry: &registry, threads: request.threads, observer: &relay };
+    let built = kiln_builder::build(&request, &store, &transport, &interrupt, observer.as_ref());
     interrupt.finish();
     built?;
     Ok(0)
 }
 
-/// Beside where kiln was called: `app.tar` for `example/app:1.0`.
-fn default_output(name: Option<&ImageName>) -> OutputSpec {
+/// Those of the command line, else those of the file, else an archive beside where kiln was called: `app.tar` for
+/// `example/app:1.0`.
+fn outputs(arguments: &BuildArguments, file: &BuildFile) -> Result<Vec<OutputSpec>> {
+    if let Some(output) = &arguments.output {
+        return Ok(vec![output.clone()]);
+    }
+    if !file.outputs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let name = arguments.tag.as_ref().or_else(|| file.name());
     let repository = name.map_or_else(|| "image".to_owned(), ImageName::repository);
     let last = repository.rsplit('/').next().unwrap_or(&repository);
-    OutputSpec { dest: Destination::File(format!("{last}.tar").into()), compression: Compression::None }
+    let output = kiln_builder::parse_output(&format!("type=docker-archive,dest={last}.tar"));
+    Ok(vec![output.map_err(anyhow::Error::msg)?])
 }
 
 /// The time set for reproducible builds.

@@ -48,3 +48,19 @@ fn is_writable(dir: &Path) -> bool {
     fs::metadata(dir).is_ok_and(|metadata| metadata.is_dir())
         && rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok()
 }
+
+/// For images in registries.
+pub fn registry() -> Result<kiln_registry::Client> {
+    let settings = kiln_registry::Settings {
+        credentials: None,
+        auth_files: Vec::new(),
+        tls_verify: true,
+        certificate_directories: Vec::new(),
+        mirrors: Vec::new(),
+        retries: 5,
+        backoff: std::time::Duration::from_secs(1),
+        idle_timeout: std::time::Duration::from_secs(60),
+        chunk_size: None,
+    };
+    Ok(kiln_registry::Client::new(settings)?)
+}

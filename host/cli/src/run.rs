@@ -2,8 +2,9 @@
 
 use crate::{arguments::RunArguments, build, exit_code, installation, interruption, machine, progress};
 use anyhow::{Context, Result, bail};
-use kiln_builder::{BuildFile, ImageSource, RunRequest};
-use kiln_image::{config::Timestamp, reference::ArchiveReference};
+use kiln_builder::{BuildFile, Relay, RunRequest};
+use kiln_image::{config::Timestamp, reference::ImageReference};
+use kiln_transport::Transport;
 use std::{
     env,
     io::{self, Read},
@@ -27,7 +28,10 @@ pub fn run(arguments: &RunArguments) -> Result<u8> {
     };
     let interrupt = interruption::watch(arguments.machine.timeout, |error| exit_code::of_run(error.class()))?;
     let observer = progress::pass_through(arguments.machine.verbose, interrupt.clone());
-    let ran = kiln_builder::run_command(request, &store, &interrupt, observer.as_ref());
+    let (registry, relay) = (installation::registry()?, Relay(observer.as_ref()));
+    let transport =
+        Transport { store: &store, registry: &registry, threads: machine::threads(), observer: &relay };
+    let ran = kiln_builder::run_command(request, &store, &transport, &interrupt, observer.as_ref());
     interrupt.finish();
     ran?;
     Ok(0)
@@ -42,12 +46,12 @@ fn variable_of(argument: &str) -> Option<String> {
 }
 
 /// The base of the build file here, if none was given.
-fn base(given: Option<ArchiveReference>) -> Result<ImageSource> {
-    let here = Path::new("");
+fn base(given: Option<ImageReference>) -> Result<ImageReference> {
     match given {
-        Some(reference) => Ok(ImageSource::new(reference, here)),
+        Some(reference) => Ok(reference),
         None if Path::new(build::BUILD_FILE).exists() => BuildFile::read(Path::new(build::BUILD_FILE))?
-            .from
+            .base()
+            .cloned()
             .with_context(|| format!("{} has no base image; give one with --base", build::BUILD_FILE)),
         None => bail!("--base REF is needed where there is no {}", build::BUILD_FILE),
     }

@@ -10,7 +10,7 @@ use std::{fmt, path::PathBuf};
 ///   3 | contents = ["tree"]
 ///     |             ^
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Located {
     path: PathBuf,
     message: String,
@@ -34,11 +34,26 @@ impl Located {
             source_line: source_line.to_owned(),
         }
     }
+
+    /// The same without the line itself, which may hold a secret.
+    pub(super) fn without_line(mut self) -> Self {
+        self.source_line.clear();
+        self
+    }
+
+    /// The same, with more said behind its message.
+    pub(crate) fn with(mut self, more: &str) -> Self {
+        self.message.push_str(more);
+        self
+    }
 }
 
 impl fmt::Display for Located {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { path, message, line, column, source_line } = self;
+        if source_line.is_empty() {
+            return write!(f, "{}:{line}:{column}: {message}", path.display());
+        }
         writeln!(f, "{}:{line}:{column}: {message}", path.display())?;
         writeln!(f, "{line:>4} | {source_line}")?;
         write!(f, "     | {:>column$}", '^')

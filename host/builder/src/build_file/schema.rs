@@ -3,39 +3,161 @@
 //! Values keep their place in the file ([`Spanned`]), so that what is found wrong later can be
 //! shown there.
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, SeqAccess, Visitor},
+use super::values::{Names, TextOr, Written};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use std::{collections::BTreeMap, ops::Range};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
 };
-use std::{collections::BTreeMap, fmt, ops::Range};
-use toml::Spanned;
 
 /// Where a value stands in the file: bytes from the start.
 pub(super) type Span = Range<usize>;
 
+/// Something that is not as it should be.
+#[derive(Debug)]
+pub(super) struct Mistake {
+    pub span: Span,
+    pub message: String,
+}
+
+impl From<toml::de::Error> for Mistake {
+    fn from(error: toml::de::Error) -> Self {
+        Self { span: error.span().unwrap_or_default(), message: error.message().to_owned() }
+    }
+}
+
+/// A whole file.
+#[derive(Debug)]
+pub(super) struct Document {
+    /// The file is itself the one image.
+    pub is_short: bool,
+    pub disk_size: Option<Spanned<String>>,
+    pub images: Vec<Image>,
+    pub outputs: Vec<Output>,
+}
+
+/// An image with its layers.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub span: Span,
+    pub keys: ImageKeys,
+    pub layers: Vec<Layer>,
+}
+
+/// What is said of an image besides its layers.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Document {
+pub(super) struct ImageKeys {
+    pub id: Option<Spanned<String>>,
     pub from: Option<Spanned<String>>,
+    pub parent: Option<Spanned<Written<ParentTable>>>,
+    pub platform: Option<Spanned<String>>,
     pub tools: Option<Spanned<String>>,
     pub name: Option<Spanned<String>>,
     pub tag: Option<Spanned<String>>,
     #[serde(default)]
+    pub tags: Vec<Spanned<String>>,
+    pub architecture: Option<Spanned<String>>,
+    pub os: Option<Spanned<String>>,
+    pub variant: Option<String>,
+    pub os_version: Option<String>,
+    #[serde(default)]
+    pub os_features: Vec<String>,
+    pub author: Option<String>,
+    pub comment: Option<String>,
+    pub created: Option<Spanned<String>>,
+    pub layered: Option<Spanned<Written<LayeredTable>>>,
+    #[serde(default)]
+    pub shadow_setup: bool,
+    pub root_password: Option<Spanned<RootPassword>>,
+    #[serde(default)]
+    pub uid_map: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub gid_map: Vec<Spanned<String>>,
+    pub squash: Option<Spanned<Written<NoTable>>>,
+    pub format: Option<Spanned<String>>,
+    #[serde(default)]
+    pub config: Config,
+    pub annotations: Option<Spanned<BTreeMap<String, TextOr<BTreeMap<String, String>>>>>,
+}
+
+/// `{ from = "oci:dir", index = 1 }`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ParentTable {
+    pub from: Spanned<String>,
+    pub index: Option<Spanned<usize>>,
+}
+
+/// `{ max-layers = 20 }`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct LayeredTable {
+    pub max_layers: i64,
+}
+
+/// Where no table is meant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoTable {}
+
+/// `{ file = PATH }`, `{ env = NAME }` or `{ hash = "$6$..." }`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RootPassword {
+    pub file: Option<Spanned<String>>,
+    pub env: Option<Spanned<String>>,
+    pub hash: Option<Spanned<String>>,
+}
+
+/// Shows nothing of it.
+impl std::fmt::Debug for RootPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RootPassword")
+    }
+}
+
+/// What makes one layer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Layer {
+    #[serde(default)]
     pub contents: Vec<Content>,
+    pub tar: Option<Spanned<String>>,
+    pub difference: Option<Spanned<bool>>,
+    #[serde(default)]
+    pub delete: Vec<Spanned<String>>,
     pub pre_mount: Option<Script>,
     pub run_as_root: Option<Script>,
     pub post_mount: Option<Script>,
     pub post_umount: Option<Script>,
     pub extra_commands: Option<Script>,
-    pub disk_size: Option<Spanned<String>>,
-    #[serde(default)]
-    pub config: Config,
+    pub created_by: Option<String>,
+    pub comment: Option<String>,
+    pub author: Option<String>,
 }
 
-/// `"path"` or `{ src = "path", dest = "/", owner = "0:0" }`.
+/// The keys of [`Layer`] that may stand in an image, which then has this one layer. The others are an image's own too.
+const LAYER_KEYS: [&str; 10] = [
+    "contents",
+    "tar",
+    "difference",
+    "delete",
+    "pre-mount",
+    "run-as-root",
+    "post-mount",
+    "post-umount",
+    "extra-commands",
+    "created-by",
+];
+
+/// `"path"`, `{ src = "path", dest = "/", owner = "0:0" }` or `{ image = "id", src = "/path" }`.
 #[derive(Debug)]
 pub(super) struct Content {
-    pub src: Spanned<String>,
+    pub span: Span,
+    pub src: Option<Spanned<String>>,
+    pub image: Option<Spanned<String>>,
     pub dest: Option<Spanned<String>>,
     pub owner: Option<Spanned<String>>,
 }
@@ -47,7 +169,7 @@ pub(super) enum Script {
     File(Spanned<String>),
 }
 
-/// Keys as the image specification spells them.
+/// Keys as the image specification and docker's API spell them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(super) struct Config {
@@ -64,11 +186,127 @@ pub(super) struct Config {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     pub stop_signal: Option<String>,
+    pub healthcheck: Option<Spanned<Healthcheck>>,
+    pub shell: Option<Spanned<Vec<String>>>,
+    pub on_build: Option<Spanned<Vec<String>>>,
+    pub stop_timeout: Option<Spanned<i64>>,
+    pub memory: Option<Spanned<Written<NoTable>>>,
+    pub memory_swap: Option<Spanned<Written<NoTable>>>,
+    pub cpu_shares: Option<Spanned<i64>>,
 }
 
-/// A set of names: a list, or a table of empty tables as the specification's JSON has it.
-#[derive(Debug, Default)]
-pub(super) struct Names(pub Vec<Spanned<String>>);
+/// How to see whether a container is well.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(super) struct Healthcheck {
+    pub test: Option<Spanned<Vec<String>>>,
+    pub interval: Option<Spanned<Written<NoTable>>>,
+    pub timeout: Option<Spanned<Written<NoTable>>>,
+    pub start_period: Option<Spanned<Written<NoTable>>>,
+    pub start_interval: Option<Spanned<Written<NoTable>>>,
+    pub retries: Option<Spanned<i64>>,
+}
+
+/// Where images go.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Output {
+    pub r#type: Option<Spanned<String>>,
+    pub dest: Option<Spanned<String>>,
+    pub name: Option<Spanned<String>>,
+    pub compression: Option<Spanned<String>>,
+    #[serde(default)]
+    pub force_compression: bool,
+    pub dialect: Option<Spanned<String>>,
+    #[serde(default)]
+    pub images: Vec<Spanned<String>>,
+}
+
+impl Document {
+    pub fn parse(text: &str) -> Result<Self, Mistake> {
+        let parsed = DeTable::parse(text)?;
+        let span = parsed.span();
+        let mut table = parsed.into_inner();
+        let disk_size = take(&mut table, "disk-size")?;
+        let outputs = take(&mut table, "output")?.unwrap_or_default();
+        let (is_short, images) = match table.remove("image") {
+            None => (true, vec![Image::parse(table, span)?]),
+            Some(images) => {
+                if let Some((key, _)) = table.iter().next() {
+                    let message =
+                        format!("`{}` belongs into an [[image]], where there are any", key.get_ref());
+                    return Err(Mistake { span: key.span(), message });
+                }
+                (false, tables(images, "image")?.map(|(t, s)| Image::parse(t, s)).collect::<Result<_, _>>()?)
+            }
+        };
+        Ok(Self { is_short, disk_size, images, outputs })
+    }
+}
+
+impl Image {
+    /// An image without `[[image.layer]]` may have one layer's keys among its own.
+    fn parse(mut table: DeTable<'_>, span: Span) -> Result<Self, Mistake> {
+        let listed = table.remove("layer");
+        let mut own = DeTable::new();
+        for key in LAYER_KEYS {
+            if let Some((key, value)) = table.remove_entry(key) {
+                if listed.is_some() {
+                    let message =
+                        format!("`{}` belongs into a [[layer]], where there are any", key.get_ref());
+                    return Err(Mistake { span: key.span(), message });
+                }
+                own.insert(key, value);
+            }
+        }
+        let layers = match listed {
+            Some(layers) => {
+                tables(layers, "layer")?.map(|(t, s)| deserialize(t, s)).collect::<Result<_, _>>()?
+            }
+            None if own.is_empty() => Vec::new(),
+            None => vec![deserialize(own, span.clone())?],
+        };
+        let keys = deserialize(table, span.clone()).map_err(with_layer_keys)?;
+        Ok(Self { span, keys, layers })
+    }
+}
+
+/// An unknown key may have been meant as one of a layer.
+fn with_layer_keys(mut mistake: Mistake) -> Mistake {
+    let keys = LAYER_KEYS.map(|key| format!("`{key}`")).join(", ");
+    if mistake.message.starts_with("unknown field") {
+        mistake.message = mistake.message.replacen("one of ", &format!("one of {keys}, "), 1);
+    }
+    mistake
+}
+
+/// A key's value, taken out of its table.
+fn take<T: DeserializeOwned>(table: &mut DeTable<'_>, key: &str) -> Result<Option<T>, Mistake> {
+    let Some(value) = table.remove(key) else { return Ok(None) };
+    Ok(Some(T::deserialize(toml::de::ValueDeserializer::from(value))?))
+}
+
+fn deserialize<T: DeserializeOwned>(table: DeTable<'_>, span: Span) -> Result<T, Mistake> {
+    let value = Spanned::new(span, DeValue::Table(table));
+    Ok(T::deserialize(toml::de::ValueDeserializer::from(value))?)
+}
+
+/// The tables of a `[[KEY]]`.
+fn tables<'i>(
+    value: Spanned<DeValue<'i>>,
+    key: &str,
+) -> Result<impl Iterator<Item = (DeTable<'i>, Span)> + use<'i>, Mistake> {
+    let wrong = |span| Mistake { span, message: format!("these are tables, each under [[{key}]]") };
+    let span = value.span();
+    let DeValue::Array(values) = value.into_inner() else { return Err(wrong(span)) };
+    let mut found = Vec::new();
+    for value in values {
+        let span = value.span();
+        let DeValue::Table(table) = value.into_inner() else { return Err(wrong(span)) };
+        found.push((table, span));
+    }
+    Ok(found.into_iter())
+}
 
 // Written by hand, because serde's untagged enums lose spans and answer every mistake with "data
 // did not match any variant".
@@ -78,15 +316,19 @@ impl<'de> Deserialize<'de> for Content {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Table {
-            src: Spanned<String>,
+            src: Option<Spanned<String>>,
+            image: Option<Spanned<String>>,
             dest: Option<Spanned<String>>,
             owner: Option<Spanned<String>>,
         }
         let value = Spanned::<TextOr<Table>>::deserialize(deserializer)?;
         let span = value.span();
         Ok(match value.into_inner() {
-            TextOr::Text(src) => Self { src: Spanned::new(span, src), dest: None, owner: None },
-            TextOr::Table(Table { src, dest, owner }) => Self { src, dest, owner },
+            TextOr::Text(src) => {
+                let src = Some(Spanned::new(span.clone(), src));
+                Self { span, src, image: None, dest: None, owner: None }
+            }
+            TextOr::Table(Table { src, image, dest, owner }) => Self { span, src, image, dest, owner },
         })
     }
 }
@@ -102,71 +344,5 @@ impl<'de> Deserialize<'de> for Script {
             TextOr::Text(text) => Self::Text(text),
             TextOr::Table(Table { file }) => Self::File(file),
         })
-    }
-}
-
-impl<'de> Deserialize<'de> for Names {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NamesVisitor;
-
-        impl<'de> Visitor<'de> for NamesVisitor {
-            type Value = Names;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("a list of names, or a table with an empty table for each")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
-                let mut names = Vec::new();
-                while let Some(name) = list.next_element()? {
-                    names.push(name);
-                }
-                Ok(Names(names))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Names, A::Error> {
-                #[derive(Deserialize)]
-                #[serde(deny_unknown_fields)]
-                struct Empty {}
-
-                let mut names = Vec::new();
-                while let Some((name, Empty {})) = table.next_entry()? {
-                    names.push(name);
-                }
-                Ok(Names(names))
-            }
-        }
-
-        deserializer.deserialize_any(NamesVisitor)
-    }
-}
-
-/// A plain text, or a table that says more.
-enum TextOr<T> {
-    Text(String),
-    Table(T),
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextOrVisitor<T>(std::marker::PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for TextOrVisitor<T> {
-            type Value = TextOr<T>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("a string or a table")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(TextOr::Text(text.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(TextOr::Table)
-            }
-        }
-
-        deserializer.deserialize_any(TextOrVisitor(std::marker::PhantomData))
     }
 }

@@ -1,29 +1,30 @@
-//! What goes into the image from the host: directories and tars, packed once into one tar.
+//! What goes into the image from the host and from other images: packed once into one tar.
 //!
 //! That tar is a snapshot: nothing that happens to the files later changes the build. It is the new
 //! layer itself when nothing is run, and what the guest mounts otherwise.
 
+mod difference;
 mod directory;
+mod files;
 mod source;
 mod unchanged;
 
-pub(crate) use unchanged::BaseFiles;
+pub(crate) use difference::{Difference, joined};
+pub(crate) use files::Files;
+pub(crate) use source::Sources;
 
-use source::Sources;
-
-use crate::{
-    ContentSource, Error,
-    error::Kind,
-    packing::{LayerFile, PackedLayer},
-};
+use crate::{Error, error::Kind, inputs::Inputs};
 use kiln_image::{
-    compress::Compression,
     contents::{Contents, Owner, Placement},
+    digest::HashingWriter,
     layer::LayerWriter,
     tree::Tree,
 };
-use kiln_store::Store;
-use std::num::NonZeroUsize;
+use kiln_store::{Layer, Store};
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
 /// Parses `"UID:GID"` or `"keep"`.
 pub(crate) fn parse_owner(text: &str) -> Result<Owner, String> {
@@ -35,57 +36,125 @@ pub(crate) fn parse_owner(text: &str) -> Result<Owner, String> {
     }
 }
 
-/// Packs all `contents` into one uncompressed layer on top of the base image, if there is one. No time
-/// in it is later than `epoch`. What the base has already is left out of a `finished` layer; otherwise
-/// scripts find all of the contents in the layer, and the agent compares at the end.
-pub(crate) fn pack(
-    contents: &[ContentSource],
-    base: Option<&BaseFiles>,
+/// One item of contents, its image found.
+pub(crate) struct Content {
+    pub whence: Whence,
+    pub dest: Vec<u8>,
+    pub owner: Owner,
+}
+
+/// Where contents are from.
+pub(crate) enum Whence {
+    /// A directory or a tar.
+    Path(PathBuf),
+    /// A file or directory of an image.
+    Image { layers: Vec<Layer>, path: Vec<u8> },
+}
+
+/// What contents are packed with.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub store: &'a Store,
+    pub inputs: &'a Inputs,
+}
+
+/// Contents collected into one tree.
+pub(crate) struct Packing<'a> {
+    tree: Tree,
+    sources: Sources<'a>,
     epoch: i64,
-    finished: bool,
-    store: &Store,
-) -> Result<PackedLayer, Error> {
-    let mut sources = Sources::new(store);
-    let nothing = Tree::new();
-    let mut collected = Contents::new(base.map_or(&nothing, |base| &base.tree));
-    for content in contents {
-        let (tree, mtime) = read(content, &mut sources, epoch)?;
-        let placement = Placement {
-            destination: content.dest.clone(),
-            owner: content.owner,
-            mtime,
-            // A tar whose owners are kept says how its directories are to be.
-            replaces_directories: content.owner == Owner::Keep,
-        };
-        let failed =
-            |source| Kind::Image { what: format!("cannot place {}", content.path.display()), source };
-        collected.place(&tree, &placement).map_err(failed)?;
-    }
-    let mut tree = collected.into_tree();
-    if let Some(base) = base.filter(|_| finished) {
-        unchanged::leave_out(&mut tree, &sources, base, epoch)?;
-    }
-    write(&tree, &sources, epoch, store)
 }
 
-/// A content's tree, and the time its files get.
-fn read(content: &ContentSource, sources: &mut Sources, epoch: i64) -> Result<(Tree, Option<i64>), Error> {
-    if content.path.is_dir() {
-        // Their own times say only when they were checked out.
-        Ok((directory::read(&content.path, sources)?, Some(epoch)))
-    } else {
-        Ok((sources.add_archive(&content.path)?, None))
+impl Content {
+    /// A whole root file system.
+    pub fn whole(path: &Path) -> Self {
+        Self { whence: Whence::Path(path.to_owned()), dest: Vec::new(), owner: Owner::Keep }
+    }
+
+    fn name(&self) -> String {
+        match &self.whence {
+            Whence::Path(path) => path.display().to_string(),
+            Whence::Image { path, .. } => format!("/{} of an image", String::from_utf8_lossy(path)),
+        }
+    }
+
+    /// Whether the files' times say nothing but when they were checked out.
+    fn has_no_times(&self) -> bool {
+        matches!(&self.whence, Whence::Path(path) if path.is_dir())
     }
 }
 
-fn write(tree: &Tree, sources: &Sources, epoch: i64, store: &Store) -> Result<PackedLayer, Error> {
-    let failed = |source| Kind::Temporary { directory: store.path().to_owned(), source };
-    let file = LayerFile::create(store, Compression::None, NonZeroUsize::MIN)?;
-    let mut writer = LayerWriter::new(file, epoch);
-    let packed = sources.with_reader(|read| writer.write_tree(tree, read));
-    packed
-        .and_then(|()| writer.finish())
-        .map_err(|source| Kind::Layer { directory: store.path().to_owned(), source })?
-        .finish()
-        .map_err(|e| failed(e).into())
+impl<'a> Packing<'a> {
+    /// Collects all `contents` over the files below, if there are any. No time is later than `epoch`.
+    pub fn collect(
+        contents: &[Content],
+        below: Option<&Files>,
+        epoch: i64,
+        surroundings: Surroundings<'a>,
+    ) -> Result<Self, Error> {
+        let mut sources = Sources::new(surroundings.store, below.map_or(&[], |below| &below.layers));
+        let nothing = Tree::new();
+        let mut collected = Contents::new(below.map_or(&nothing, |below| &below.tree));
+        for content in contents {
+            let tree = read(content, &mut sources, surroundings)?;
+            record(content, &tree, &sources, epoch, surroundings.inputs)?;
+            let placement = Placement {
+                destination: content.dest.clone(),
+                owner: content.owner,
+                mtime: content.has_no_times().then_some(epoch),
+                // A tar whose owners are kept says how its directories are to be.
+                replaces_directories: content.owner == Owner::Keep,
+            };
+            let failed = |source| Kind::Image { what: format!("cannot place {}", content.name()), source };
+            collected.place(&tree, &placement).map_err(failed)?;
+        }
+        Ok(Self { tree: collected.into_tree(), sources, epoch })
+    }
+
+    /// Takes out what is below already.
+    pub fn leave_out_unchanged(&mut self, below: &Files) -> Result<(), Error> {
+        unchanged::leave_out(&mut self.tree, &self.sources, below, self.epoch)
+    }
+
+    /// The layer's tar.
+    pub fn write<W: Write>(&self, out: W) -> Result<W, Error> {
+        let mut writer = LayerWriter::new(out, self.epoch);
+        let packed = self.sources.with_reader(|read| writer.write_tree(&self.tree, read));
+        let packed = packed.and_then(|()| writer.finish());
+        packed.map_err(|source| cannot_pack(self.sources.store(), source))
+    }
+}
+
+fn cannot_pack(store: &Store, source: kiln_image::Error) -> Error {
+    Kind::Layer { directory: store.path().to_owned(), source }.into()
+}
+
+fn read(content: &Content, sources: &mut Sources, surroundings: Surroundings) -> Result<Tree, Error> {
+    match &content.whence {
+        Whence::Path(path) if path.is_dir() => directory::read(path, sources),
+        Whence::Path(path) => {
+            surroundings.inputs.add_file("contents", path)?;
+            sources.add_archive(path)
+        }
+        Whence::Image { layers, path } => files::part(sources.add_layers(layers)?, path),
+    }
+}
+
+/// A directory has no bytes of its own; its digest is that of the tar it makes.
+fn record(
+    content: &Content,
+    tree: &Tree,
+    sources: &Sources,
+    epoch: i64,
+    inputs: &Inputs,
+) -> Result<(), Error> {
+    let Whence::Path(path) = &content.whence else { return Ok(()) };
+    if !inputs.is_wanted() || !path.is_dir() {
+        return Ok(());
+    }
+    let mut writer = LayerWriter::new(HashingWriter::new(io::sink()), epoch);
+    let written = sources.with_reader(|read| writer.write_tree(tree, read)).and_then(|()| writer.finish());
+    let (_, hashed) = written.map_err(|source| cannot_pack(sources.store(), source))?.finish();
+    inputs.add("contents", &path.display().to_string(), hashed.digest);
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Where the bytes of contents are: files of a directory, archives.
 
+use super::files::merged;
 use crate::{Error, error::Kind, packing::temporary_file};
 use kiln_image::{
     compress::{Decompressor, Format},
@@ -7,7 +8,7 @@ use kiln_image::{
     tar::Reader,
     tree::Tree,
 };
-use kiln_store::Store;
+use kiln_store::{Layer, Store};
 use rustix::fs::OFlags;
 use std::{
     fs::File,
@@ -30,11 +31,31 @@ enum Source {
     /// Opened when it is read: there may be more than a process can have open.
     HostFile(PathBuf),
     Archive(File),
+    Layer(Layer),
+    /// Made here, such as a file of users.
+    Bytes(Vec<u8>),
 }
 
 impl<'a> Sources<'a> {
-    pub fn new(store: &'a Store) -> Self {
-        Self { list: Vec::new(), store }
+    /// Sources that begin with the layers below.
+    pub fn new(store: &'a Store, below: &[Layer]) -> Self {
+        Self { list: below.iter().cloned().map(Source::Layer).collect(), store }
+    }
+
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    /// Adds an image's layers and returns its files.
+    pub fn add_layers(&mut self, layers: &[Layer]) -> Result<Tree, Error> {
+        let first = u32::try_from(self.list.len()).expect("fewer than 2^32 files");
+        self.list.extend(layers.iter().cloned().map(Source::Layer));
+        merged(layers, first)
+    }
+
+    /// Adds what was made here and returns its number.
+    pub fn add_bytes(&mut self, bytes: Vec<u8>) -> u32 {
+        self.add(Source::Bytes(bytes))
     }
 
     /// Adds a regular file and returns its number.
@@ -69,6 +90,8 @@ impl<'a> Sources<'a> {
         let mut open: Option<(u32, File)> = None;
         use_reader(&mut |source, offset, buffer| match &self.list[source as usize] {
             Source::Archive(file) => file.read_exact_at(buffer, offset),
+            Source::Layer(layer) => layer.file.read_exact_at(buffer, offset),
+            Source::Bytes(bytes) => read_bytes(bytes, offset, buffer),
             Source::HostFile(path) => {
                 if open.as_ref().is_none_or(|(number, _)| *number != source) {
                     open = Some((source, open_file(path)?));
@@ -83,6 +106,13 @@ impl<'a> Sources<'a> {
         self.list.push(source);
         u32::try_from(self.list.len() - 1).expect("fewer than 2^32 files")
     }
+}
+
+fn read_bytes(bytes: &[u8], offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    let start = usize::try_from(offset).ok();
+    let range = start.and_then(|start| bytes.get(start..start.checked_add(buffer.len())?));
+    buffer.copy_from_slice(range.ok_or(io::ErrorKind::UnexpectedEof)?);
+    Ok(())
 }
 
 /// Does not follow a symbolic link that took the file's place after it was listed.

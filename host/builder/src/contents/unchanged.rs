@@ -1,36 +1,25 @@
 //! Leaves out of contents what the base image has already.
 
-use super::Sources;
+use super::{
+    Files, Sources,
+    difference::{read_layer, read_range},
+};
 use crate::{Error, error::Kind};
 use kiln_image::{
     entry::Metadata,
-    layer::ReadAt,
     path,
     tree::{Content, Extent, NodeId, Tree},
 };
 use kiln_store::Layer;
-use std::{io, os::unix::fs::FileExt};
+use std::io;
 
 /// Bytes compared at once.
 const COMPARED_AT_ONCE: usize = 256 * 1024;
 
-/// A base image's files.
-pub(crate) struct BaseFiles {
-    /// Merged; its sources are the layers.
-    pub tree: Tree,
-    /// Lowest first.
-    pub layers: Vec<Layer>,
-}
-
 /// Takes every file out of `tree` that the base has with the same contents and metadata, and the
 /// directories in which nothing is left. A time counts only if it is before `epoch`: later ones say
 /// when the build was, not what the file is.
-pub(super) fn leave_out(
-    tree: &mut Tree,
-    sources: &Sources,
-    base: &BaseFiles,
-    epoch: i64,
-) -> Result<(), Error> {
+pub(super) fn leave_out(tree: &mut Tree, sources: &Sources, base: &Files, epoch: i64) -> Result<(), Error> {
     let names: Vec<(Vec<u8>, NodeId)> = tree.walk().skip(1).collect();
     let link_counts = tree.link_counts();
     // Backwards, what is in a directory comes before the directory.
@@ -51,7 +40,7 @@ fn is_unchanged(
     id: NodeId,
     path: &[u8],
     sources: &Sources,
-    base: &BaseFiles,
+    base: &Files,
     epoch: i64,
 ) -> Result<bool, Error> {
     let Some(base_id) = base.tree.lookup(path) else { return Ok(false) };
@@ -89,7 +78,7 @@ fn has_same_bytes(
 ) -> io::Result<bool> {
     sources.with_reader(|read_new| {
         let mut read_old = |source: u32, offset: u64, buffer: &mut [u8]| {
-            layers[source as usize].file.read_exact_at(buffer, offset)
+            read_layer(&layers[source as usize], offset, buffer)
         };
         let (mut new, mut old) = (vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);
         let mut position = 0;
@@ -104,19 +93,4 @@ fn has_same_bytes(
         }
         Ok(true)
     })
-}
-
-/// Fills `buffer` from `position` of a file; what no extent covers is zero.
-fn read_range(extents: &[Extent], position: u64, buffer: &mut [u8], read: &mut ReadAt) -> io::Result<()> {
-    buffer.fill(0);
-    let end = position + buffer.len() as u64;
-    for extent in extents {
-        let from = extent.file_offset.max(position);
-        let to = (extent.file_offset + extent.length).min(end);
-        if from < to {
-            let part = (from - position) as usize..(to - position) as usize;
-            read(extent.source, extent.source_offset + (from - extent.file_offset), &mut buffer[part])?;
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,155 @@
+//! Layers that are the difference of two trees.
+
+use super::{Content, Files, Packing, Surroundings, cannot_pack, files, source::Sources};
+use crate::{Error, error::Kind};
+use kiln_image::{
+    difference::{Mtimes, difference},
+    layer::{LayerWriter, TreeItem},
+    tree::{Content as NodeContent, Extent, Node, Tree},
+};
+use kiln_store::{Layer, Store};
+use std::{
+    io::{self, Write},
+    os::unix::fs::FileExt,
+};
+
+/// Bytes compared at once.
+const COMPARED_AT_ONCE: usize = 256 * 1024;
+
+/// What a layer is to make of the files below.
+pub(crate) struct Difference<'a> {
+    pub contents: &'a [Content],
+    /// The contents are all that is to be there.
+    pub is_all: bool,
+    /// What is to be gone before contents come.
+    pub delete: &'a [Vec<u8>],
+    pub epoch: i64,
+}
+
+impl Difference<'_> {
+    /// Writes the layer.
+    pub fn write<W: Write>(
+        &self,
+        below: Option<&Files>,
+        surroundings: Surroundings,
+        out: impl FnOnce() -> Result<W, Error>,
+    ) -> Result<W, Error> {
+        let nothing = Files { tree: Tree::new(), layers: Vec::new() };
+        let below = below.unwrap_or(&nothing);
+        let mut left = Files { tree: below.tree.clone(), layers: below.layers.clone() };
+        if self.is_all {
+            left.tree = Tree::new();
+        }
+        for path in self.delete {
+            if !files::remove(&mut left.tree, path) && !self.is_all {
+                let path = String::from_utf8_lossy(path).into_owned();
+                return Err(Kind::NotInImage { path }.into());
+            }
+        }
+        let packing = Packing::collect(self.contents, Some(&left), self.epoch, surroundings)?;
+        let mut upper = left.tree;
+        files::lay_over(&mut upper, &packing.tree);
+        // What a directory's files say of their times is not theirs.
+        let no_times = self.contents.iter().any(Content::has_no_times);
+        let mtimes = if no_times { Mtimes::Ignored } else { Mtimes::Capped(self.epoch) };
+        write(&below.tree, &upper, &packing.sources, mtimes, self.epoch, out()?)
+    }
+}
+
+/// Writes as one layer what several make of the files below.
+pub(crate) fn joined<W: Write>(
+    below: &[Layer],
+    layers: &[Layer],
+    epoch: i64,
+    store: &Store,
+    out: W,
+) -> Result<W, Error> {
+    let all = [below, layers].concat();
+    let (lower, upper) = (files::merged(below, 0)?, files::merged(&all, 0)?);
+    write(&lower, &upper, &Sources::new(store, &all), Mtimes::Capped(epoch), epoch, out)
+}
+
+/// Writes as one layer what `change` makes of the files of `layers`, as a difference to them.
+pub(crate) fn rewritten<W: Write>(
+    layers: &[Layer],
+    change: impl FnOnce(&mut Tree, &mut Sources) -> Result<(), Error>,
+    epoch: i64,
+    store: &Store,
+    out: W,
+) -> Result<W, Error> {
+    let lower = files::merged(layers, 0)?;
+    let mut upper = lower.clone();
+    let mut sources = Sources::new(store, layers);
+    change(&mut upper, &mut sources)?;
+    write(&lower, &upper, &sources, Mtimes::Capped(epoch), epoch, out)
+}
+
+fn write<W: Write>(
+    lower: &Tree,
+    upper: &Tree,
+    sources: &Sources,
+    mtimes: Mtimes,
+    epoch: i64,
+    out: W,
+) -> Result<W, Error> {
+    let failed = |source| cannot_pack(sources.store(), source);
+    let mut same = |lower: &Node, upper: &Node| {
+        let doing = || "compare files with those below".to_owned();
+        same_bytes(lower, upper, sources).map_err(|error| kiln_image::Error::from_io(error, doing))
+    };
+    let items: Vec<TreeItem> = difference(lower, upper, mtimes, &mut same).map_err(failed)?;
+    let mut writer = LayerWriter::new(out, epoch);
+    let written = sources.with_reader(|read| writer.write_items(items, read));
+    written.and_then(|()| writer.finish()).map_err(failed)
+}
+
+/// Two regular files of one size.
+fn same_bytes(lower: &Node, upper: &Node, sources: &Sources) -> io::Result<bool> {
+    let (NodeContent::File { size, extents }, NodeContent::File { extents: others, .. }) =
+        (&lower.content, &upper.content)
+    else {
+        return Ok(false);
+    };
+    if extents == others {
+        return Ok(true);
+    }
+    sources.with_reader(|read| {
+        let (mut one, mut other) = (vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);
+        let mut position = 0;
+        while position < *size {
+            let length = usize::try_from(size - position).unwrap_or(usize::MAX).min(COMPARED_AT_ONCE);
+            read_range(extents, position, &mut one[..length], read)?;
+            read_range(others, position, &mut other[..length], read)?;
+            if one[..length] != other[..length] {
+                return Ok(false);
+            }
+            position += length as u64;
+        }
+        Ok(true)
+    })
+}
+
+/// Fills `buffer` from `position` of a file; what no extent covers is zero.
+pub(super) fn read_range(
+    extents: &[Extent],
+    position: u64,
+    buffer: &mut [u8],
+    read: &mut kiln_image::layer::ReadAt,
+) -> io::Result<()> {
+    buffer.fill(0);
+    let end = position + buffer.len() as u64;
+    for extent in extents {
+        let from = extent.file_offset.max(position);
+        let to = (extent.file_offset + extent.length).min(end);
+        if from < to {
+            let part = (from - position) as usize..(to - position) as usize;
+            read(extent.source, extent.source_offset + (from - extent.file_offset), &mut buffer[part])?;
+        }
+    }
+    Ok(())
+}
+
+/// Fills a buffer from a layer.
+pub(super) fn read_layer(layer: &Layer, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    layer.file.read_exact_at(buffer, offset)
+}
