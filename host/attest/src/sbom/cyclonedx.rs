@@ -170,9 +170,9 @@ fn image(subject: &Subject) -> Component {
         kind: "container",
         bom_ref: Some(IMAGE_REFERENCE.to_owned()),
         name: subject.name.clone(),
-        version: Some(subject.digest.to_string()),
-        hashes: vec![Hash { alg: "SHA-256", content: subject.digest.hex() }],
-        purl: Some(image_purl(subject)),
+        version: Some(subject.digest().to_string()),
+        hashes: vec![Hash { alg: "SHA-256", content: subject.digest().hex() }],
+        purl: image_purl(subject),
         ..Component::default()
     }
 }

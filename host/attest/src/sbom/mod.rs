@@ -26,10 +26,19 @@ pub use spdx::spdx;
 pub struct Subject {
     /// What it is called: `example.org/team/app:1.0`, or a file's name. Not empty.
     pub name: String,
-    /// Of its manifest.
-    pub digest: Digest,
+    /// Of its configuration.
+    pub image_id: Digest,
+    /// Of its manifest, when that is known already: it differs with how the layers are compressed.
+    pub manifest: Option<Digest>,
     /// What it runs on, if known.
     pub platform: Option<Platform>,
+}
+
+impl Subject {
+    /// What the document calls the image's digest: the manifest's, else the configuration's.
+    fn digest(&self) -> Digest {
+        self.manifest.unwrap_or(self.image_id)
+    }
 }
 
 /// How a document came to be.
@@ -46,12 +55,14 @@ const TOOL: &str = "kiln";
 
 /// A document's name: `urn:uuid:` and a UUID.
 fn document_urn(format: &str, subject: &Subject, creation: &Creation) -> String {
-    let (digest, created) = (subject.digest.to_string(), creation.created.to_string());
+    let (digest, created) = (subject.digest().to_string(), creation.created.to_string());
     format!("urn:uuid:{}", crate::uuid::of(&[format, &digest, &created, &creation.tool_version]))
 }
 
-fn image_purl(subject: &Subject) -> String {
-    purl::of_image(&subject.name, &subject.digest, subject.platform.as_ref())
+/// An image's purl has the digest of its manifest.
+fn image_purl(subject: &Subject) -> Option<String> {
+    let manifest = subject.manifest.as_ref()?;
+    Some(purl::of_image(&subject.name, manifest, subject.platform.as_ref()))
 }
 
 /// A package's name inside of documents: readable, and apart from all others by what it is and which

@@ -169,9 +169,9 @@ fn unknown(id: String, name: &str) -> Package {
 
 fn image(subject: &Subject) -> Package {
     Package {
-        version_info: Some(subject.digest.to_string()),
-        checksums: vec![Checksum { algorithm: "SHA256", checksum_value: subject.digest.hex() }],
-        external_refs: vec![purl_reference(image_purl(subject))],
+        version_info: Some(subject.digest().to_string()),
+        checksums: vec![Checksum { algorithm: "SHA256", checksum_value: subject.digest().hex() }],
+        external_refs: image_purl(subject).map(purl_reference).into_iter().collect(),
         primary_package_purpose: Some("CONTAINER"),
         ..unknown(IMAGE_ID.to_owned(), &subject.name)
     }

@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 fn subject() -> Subject {
     Subject {
         name: "example.org/team/app:1.0".into(),
-        digest: Digest::of(b"manifest"),
+        image_id: Digest::of(b"configuration"),
+        manifest: Some(Digest::of(b"manifest")),
         platform: Some(Platform::new("linux", "amd64")),
     }
 }
@@ -135,6 +136,11 @@ fn spdx_says_what_is_known() {
     let image = &document["packages"][0];
     assert_eq!(text(image, "/checksums/0/checksumValue"), Digest::of(b"manifest").hex());
     assert_eq!(text(image, "/primaryPackagePurpose"), "CONTAINER");
+    let purl = format!("pkg:oci/app@{}?arch=amd64", Digest::of(b"manifest"));
+    assert_eq!(text(image, "/externalRefs/0/referenceLocator"), purl);
+    let no_manifest = parse(spdx(&Subject { manifest: None, ..subject() }, &inventory(), &creation()));
+    assert_eq!(text(&no_manifest, "/packages/0/versionInfo"), Digest::of(b"configuration").to_string());
+    assert_eq!(no_manifest["packages"][0].get("externalRefs"), None);
     let bash = &document["packages"][2];
     let expected = [
         ("/name", "bash"),
@@ -191,7 +197,7 @@ fn one_image_has_one_document() {
     for format in [spdx, cyclonedx] {
         let document = format(&subject(), &inventory(), &creation());
         assert_eq!(document, format(&subject(), &reversed, &creation()));
-        let other = Subject { digest: Digest::of(b"other"), ..subject() };
+        let other = Subject { manifest: None, ..subject() };
         let urn = |json: Vec<u8>| {
             let json = parse(json);
             [&json["documentNamespace"], &json["serialNumber"]].map(Clone::clone)
