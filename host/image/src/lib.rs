@@ -13,6 +13,7 @@ mod error;
 pub mod flatten;
 pub mod id_map;
 pub mod layer;
+pub mod layered;
 pub mod manifest;
 mod merge;
 pub mod password;
