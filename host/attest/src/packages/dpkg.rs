@@ -1,6 +1,7 @@
 //! Debian's packages.
 //! <https://manpages.debian.org/bookworm/dpkg/dpkg-query.1.en.html>
 
+use super::copyright::licenses;
 use super::stanza::{Stanza, stanzas};
 use super::{Database, Found, Manager, Package, Source, package};
 use crate::error::{Error, Problem};
@@ -16,10 +17,14 @@ const CHECKSUMS_SUFFIX: &[u8] = b".md5sums";
 /// A `.list` of files for each package.
 const INFO_DIRECTORY: &[u8] = b"var/lib/dpkg/info";
 
+/// Most bytes of a package's copyright file.
+const COPYRIGHT_LIMIT: u64 = 1 << 20;
+
 /// The last word of `Status` when nothing of the package's files is there.
 const ABSENT: [&[u8]; 2] = [b"not-installed", b"config-files"];
 
 pub(super) fn read(reader: &Reader, found: &mut Found) -> Result<(), Error> {
+    let status = |database: &mut Database, contents: &[u8]| status(reader, database, contents);
     found.file(reader, STATUS, FILE_LIMIT, status)?;
     for name in reader.list(STATUS_DIRECTORY) {
         if !name.ends_with(CHECKSUMS_SUFFIX) {
@@ -29,16 +34,29 @@ pub(super) fn read(reader: &Reader, found: &mut Found) -> Result<(), Error> {
     Ok(())
 }
 
-fn status(database: &mut Database, contents: &[u8]) -> Result<(), Error> {
+fn status(reader: &Reader, database: &mut Database, contents: &[u8]) -> Result<(), Error> {
     for stanza in stanzas(contents) {
         let stanza = stanza.map_err(|problem| database.error(problem))?;
         if is_installed(&stanza) {
             let package =
                 of_stanza(&stanza).map_err(|why| database.error(Problem::line(stanza.line, why)))?;
-            database.add(package)?;
+            database.add(Package { license: license(reader, &package.name)?, ..package })?;
         }
     }
     Ok(())
+}
+
+/// What the package's copyright file says, if it is one that programs can read.
+fn license(reader: &Reader, package: &str) -> Result<Option<String>, Error> {
+    if package.contains('/') {
+        return Ok(None);
+    }
+    match reader.read(format!("usr/share/doc/{package}/copyright").as_bytes(), COPYRIGHT_LIMIT) {
+        Ok(copyright) => Ok(copyright.as_deref().and_then(licenses)),
+        Err(error) if error.is_io() => Err(error),
+        // Without licence the package is listed all the same.
+        Err(_) => Ok(None),
+    }
 }
 
 /// Distroless has no `Status`: what is there is installed.
@@ -108,8 +126,11 @@ mod tests {
 
     #[test]
     fn every_field() {
-        let inventory = installed(&FakeFiles::of(&[("var/lib/dpkg/status", BASH)])).unwrap();
+        let copyright = "Format: x\n\nFiles: *\nLicense: GPL-3+\n";
+        let files = [("var/lib/dpkg/status", BASH), ("usr/share/doc/bash/copyright", copyright)];
+        let inventory = installed(&FakeFiles::of(&files)).unwrap();
         let expected = Package {
+            license: Some("GPL-3.0-or-later".into()),
             architecture: Some("amd64".into()),
             source: Some(Source { name: "bash".into(), version: Some("5.2.15-2".into()) }),
             supplier: Some("Matthias Klose <doko@debian.org>".into()),

@@ -9,10 +9,13 @@
 //! | Python | `*.dist-info/METADATA` and `*.egg-info` in the system's `site-packages` and `dist-packages` |
 //! | npm | `package.json` of what is in the system's `node_modules` |
 //!
+//! The licences of dpkg's packages are in `usr/share/doc/*/copyright`, where those are for programs.
+//!
 //! A Python or npm package whose metadata file belongs to one of the system's packages is that package,
 //! and not listed again.
 
 mod apk;
+mod copyright;
 mod dpkg;
 mod language;
 mod npm;
