@@ -44,6 +44,9 @@ pub(crate) enum Kind {
     /// A layer that cannot be laid over those below.
     #[error(transparent)]
     Merge(Box<merge::MergeError>),
+    /// Something in a layer, by its index among a tree's sources.
+    #[error("layer {layer}")]
+    InLayer { layer: u32, source: Box<Error> },
     /// A file that cannot be in a layer.
     #[error(transparent)]
     Layer(Box<layer::LayerError>),
@@ -52,7 +55,11 @@ pub(crate) enum Kind {
 impl Error {
     /// Something has another digest than it should.
     pub fn is_digest_mismatch(&self) -> bool {
-        matches!(self.0, Kind::DigestMismatch { .. })
+        match &self.0 {
+            Kind::DigestMismatch { .. } => true,
+            Kind::InLayer { source, .. } => source.is_digest_mismatch(),
+            _ => false,
+        }
     }
 
     /// The input ends early: a download or copy that did not finish.
@@ -60,6 +67,7 @@ impl Error {
         match &self.0 {
             Kind::Truncated { .. } => true,
             Kind::Tar(error) => error.is_truncated(),
+            Kind::InLayer { source, .. } => source.is_truncated(),
             _ => false,
         }
     }
@@ -67,8 +75,10 @@ impl Error {
     /// The input breaks the rules of its format.
     pub fn is_corrupt(&self) -> bool {
         match &self.0 {
-            Kind::Corrupt { .. } | Kind::Merge(_) => true,
+            Kind::Corrupt { .. } => true,
+            Kind::Merge(error) => !error.is_unsupported(),
             Kind::Tar(error) => error.is_corrupt(),
+            Kind::InLayer { source, .. } => source.is_corrupt(),
             _ => false,
         }
     }
@@ -78,6 +88,8 @@ impl Error {
         match &self.0 {
             Kind::Unsupported(_) => true,
             Kind::Tar(error) => error.is_unsupported(),
+            Kind::Merge(error) => error.is_unsupported(),
+            Kind::InLayer { source, .. } => source.is_unsupported(),
             _ => false,
         }
     }
@@ -89,7 +101,11 @@ impl Error {
 
     /// The reader or the writer this crate was given failed.
     pub fn is_io(&self) -> bool {
-        matches!(self.0, Kind::Io { .. })
+        match &self.0 {
+            Kind::Io { .. } => true,
+            Kind::InLayer { source, .. } => source.is_io(),
+            _ => false,
+        }
     }
 
     /// The error of copying from or to a reader or writer of this crate, which may carry one of this

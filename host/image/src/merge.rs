@@ -10,13 +10,16 @@
 //! - a symbolic link is followed where an entry of the same layer lies below it, but replaced by a
 //!   directory where the link is from a layer below;
 //! - directories that a layer needs and does not have are made, if they are not below either.
+//!
+//! A layer is read from a stranger's archive, which a few bytes can make very long once unpacked: files,
+//! and the bytes to describe them, are counted, and a layer with too many is refused.
 
 use crate::Error;
 use crate::entry::{Entry, Kind as EntryKind, Metadata};
 use crate::error::Kind;
 use crate::path::{self, Quoted};
 use crate::tar::ArchiveEntry;
-use crate::tree::{Content, Node, NodeId, Tree};
+use crate::tree::{Content, Extent, Node, NodeId, Tree};
 use crate::whiteout::{self, Change};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -30,8 +33,28 @@ pub(crate) struct MergeError {
     problem: Problem,
 }
 
+/// Most files and directories of a layer, those that are only implied included. The largest images have
+/// some hundred thousand. In memory each takes about 300 bytes.
+pub const MAX_LAYER_FILES: usize = 1 << 21;
+
+/// Most files and directories of all layers of a tree together.
+pub const MAX_TREE_FILES: usize = 1 << 23;
+
+/// Most bytes of paths, link targets, attributes and maps of holes of a layer.
+pub const MAX_LAYER_METADATA: usize = 1 << 29;
+
 #[derive(Debug, thiserror::Error)]
 enum Problem {
+    #[error("more than {0} files in one layer")]
+    TooManyFiles(usize),
+    #[error("more than {0} files in all layers")]
+    TooManyFilesInAll(usize),
+    #[error("more than {0} bytes of paths, link targets and attributes in one layer")]
+    TooMuchMetadata(usize),
+    #[error("the extended attribute {}, by which overlayfs refers to files elsewhere, is not supported", Quoted(.0))]
+    OverlayReference(Vec<u8>),
+    #[error("{0}")]
+    Links(Error),
     #[error("a whiteout that does not say of what")]
     Whiteout,
     #[error("a hard link to {}, which does not exist", Quoted(.0))]
@@ -47,6 +70,12 @@ impl fmt::Display for MergeError {
 }
 
 impl std::error::Error for MergeError {}
+
+impl MergeError {
+    pub(crate) fn is_unsupported(&self) -> bool {
+        matches!(self.problem, Problem::OverlayReference(_))
+    }
+}
 
 impl From<MergeError> for Error {
     fn from(error: MergeError) -> Self {
@@ -68,7 +97,7 @@ impl Tree {
     ) -> Result<(), Error> {
         let mut layer = Layer::new(source);
         for entry in entries {
-            layer.apply(entry?)?;
+            layer.apply(in_layer(source, entry)?)?;
         }
         layer.lay_over(self)
     }
@@ -83,7 +112,7 @@ impl Tree {
     ) -> Result<Self, Error> {
         let mut layer = Layer::new(source);
         for entry in entries {
-            layer.place(entry?)?;
+            layer.place(in_layer(source, entry)?)?;
         }
         let mut tree = Self::new();
         layer.lay_over(&mut tree)?;
@@ -111,6 +140,10 @@ impl Tree {
     }
 }
 
+fn in_layer<T>(layer: u32, result: Result<T, Error>) -> Result<T, Error> {
+    result.map_err(|source| Kind::InLayer { layer, source: Box::new(source) }.into())
+}
+
 /// Metadata of a directory that a layer implies without saying more.
 fn implied_directory() -> Node {
     let metadata = Metadata { mode: 0o755, ..Metadata::default() };
@@ -127,6 +160,19 @@ struct Layer {
     hidden: Vec<Hidden>,
     /// Stand-ins for files of the layers below that have new names in this one.
     links_below: HashMap<NodeId, LinkBelow>,
+    /// Bytes that describe its files, so far.
+    metadata_size: usize,
+    limits: Limits,
+}
+
+/// How much of a layer there can be in memory.
+#[derive(Clone, Copy)]
+struct Limits {
+    files: usize,
+    /// Of all layers.
+    files_of_all: usize,
+    /// In bytes.
+    metadata: usize,
 }
 
 enum Hidden {
@@ -150,6 +196,23 @@ impl Hidden {
     }
 }
 
+fn without_overlay_xattrs(mut found: ArchiveEntry) -> ArchiveEntry {
+    found.entry.metadata.xattrs.retain(|name, _| !whiteout::is_overlay_xattr(name));
+    found
+}
+
+/// Bytes of an entry without a bound of their own.
+fn metadata_size(found: &ArchiveEntry) -> usize {
+    let Entry { path, metadata, kind } = &found.entry;
+    let target = match kind {
+        EntryKind::Symlink { target } | EntryKind::HardLink { target } => target.len(),
+        _ => 0,
+    };
+    let xattrs: usize = metadata.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let runs = found.location.sparse.as_ref().map_or(0, Vec::len);
+    path.len() + target + xattrs + runs * size_of::<Extent>()
+}
+
 struct LinkBelow {
     path: Vec<u8>,
     target: Vec<u8>,
@@ -163,36 +226,66 @@ impl Layer {
             announced: HashSet::new(),
             hidden: Vec::new(),
             links_below: HashMap::new(),
+            metadata_size: 0,
+            limits: Limits {
+                files: MAX_LAYER_FILES,
+                files_of_all: MAX_TREE_FILES,
+                metadata: MAX_LAYER_METADATA,
+            },
         }
     }
 
     fn apply(&mut self, found: ArchiveEntry) -> Result<(), Error> {
+        if let Some(name) = whiteout::overlay_reference(&found.entry.metadata.xattrs) {
+            let problem = Problem::OverlayReference(name.to_vec());
+            return Err(self.error(&found.entry.path, problem));
+        }
         match whiteout::change(&found.entry) {
-            Change::Present => self.place(found).map(drop),
+            Change::Present => self.place(without_overlay_xattrs(found)).map(drop),
             Change::PresentOpaque => {
-                self.hidden.push(Hidden::Children { directory: found.entry.path.clone() });
-                self.place(found).map(drop)
+                let directory = found.entry.path.clone();
+                self.hide(Hidden::Children { directory }, &found.entry.path)?;
+                self.place(without_overlay_xattrs(found)).map(drop)
             }
             Change::Opaque { directory } => {
-                self.hidden.push(Hidden::Children { directory: directory.to_vec() });
-                self.directory(directory).map(drop)
+                let hidden = Hidden::Children { directory: directory.to_vec() };
+                self.hide(hidden, &found.entry.path)?;
+                self.directory(directory, &found.entry.path).map(drop)
             }
             Change::Whiteout { directory, name } => {
-                self.hidden.push(Hidden::Name { directory: directory.to_vec(), name: name.to_vec() });
-                Ok(())
+                let hidden = Hidden::Name { directory: directory.to_vec(), name: name.to_vec() };
+                self.hide(hidden, &found.entry.path)
             }
             Change::Ignored => Ok(()),
             Change::Malformed => Err(self.error(&found.entry.path, Problem::Whiteout)),
         }
     }
 
+    fn hide(&mut self, hidden: Hidden, path: &[u8]) -> Result<(), Error> {
+        self.hidden.push(hidden);
+        self.count(path, path.len() + size_of::<Hidden>())
+    }
+
+    /// Notes that the layer takes more memory, and one file more at least.
+    fn count(&mut self, path: &[u8], bytes: usize) -> Result<(), Error> {
+        self.metadata_size = self.metadata_size.saturating_add(bytes);
+        let Limits { files, metadata, .. } = self.limits;
+        if self.metadata_size > metadata {
+            return Err(self.error(path, Problem::TooMuchMetadata(metadata)));
+        }
+        if self.tree.node_count() > files {
+            return Err(self.error(path, Problem::TooManyFiles(files)));
+        }
+        Ok(())
+    }
+
     /// Gives a file its name, in place of what had it.
-    fn place(&mut self, mut found: ArchiveEntry) -> Result<NodeId, Error> {
-        found.entry.metadata.xattrs.retain(|name, _| !whiteout::is_overlay_xattr(name));
+    fn place(&mut self, found: ArchiveEntry) -> Result<NodeId, Error> {
+        self.count(&found.entry.path, metadata_size(&found))?;
         let Some((parent, name)) = path::split_name(&found.entry.path) else {
             return Ok(self.announce(Tree::ROOT, found.entry.metadata));
         };
-        let (parent, name) = (self.directory(parent)?, name.to_vec());
+        let (parent, name) = (self.directory(parent, &found.entry.path)?, name.to_vec());
         let existing = self.tree.child(parent, &name);
         if let (EntryKind::Directory, Some(id)) = (&found.entry.kind, existing)
             && self.tree.is_directory(id)
@@ -238,7 +331,9 @@ impl Layer {
     /// The file that a hard link names, in this layer or else below. The link's own metadata is the
     /// file's, or of no use.
     fn link(&mut self, path: Vec<u8>, target: Vec<u8>) -> Result<NodeId, Error> {
-        match self.tree.resolve_parent(&target)?.place {
+        let found =
+            self.tree.resolve_parent(&target).map_err(|error| self.error(&path, Problem::Links(error)))?;
+        match found.place {
             Some(id) if self.tree.is_directory(id) => {
                 Err(self.error(&path, Problem::DirectoryTarget(target)))
             }
@@ -251,9 +346,10 @@ impl Layer {
         }
     }
 
-    /// The directory of a path, made if need be, through the symbolic links of this layer.
-    fn directory(&mut self, path: &[u8]) -> Result<NodeId, Error> {
-        let resolved = self.tree.resolve(path)?;
+    /// The directory of a path, made if need be, through the symbolic links of this layer. An error is
+    /// the entry's that needs it.
+    fn directory(&mut self, path: &[u8], entry: &[u8]) -> Result<NodeId, Error> {
+        let resolved = self.tree.resolve(path).map_err(|error| self.error(entry, Problem::Links(error)))?;
         let mut directory = Tree::ROOT;
         for name in path::components(&resolved.path) {
             directory = match self.tree.child(directory, name) {
@@ -270,6 +366,10 @@ impl Layer {
 
     fn lay_over(self, below: &mut Tree) -> Result<(), Error> {
         let linked = self.find_links_below(below)?;
+        let limit = self.limits.files_of_all;
+        if below.node_count().saturating_add(self.tree.node_count()) > limit {
+            return Err(self.error(b"", Problem::TooManyFilesInAll(limit)));
+        }
         for hidden in &self.hidden {
             hidden.hide(below);
         }
@@ -279,10 +379,14 @@ impl Layer {
 
     /// The nodes that the stand-ins stand for, before anything changes below.
     fn find_links_below(&self, below: &Tree) -> Result<HashMap<NodeId, NodeId>, Error> {
-        let find = |(id, link): (&NodeId, &LinkBelow)| match below.resolve_parent(&link.target)?.place {
-            Some(found) if !below.is_directory(found) => Ok((*id, found)),
-            Some(_) => Err(self.error(&link.path, Problem::DirectoryTarget(link.target.clone()))),
-            None => Err(self.error(&link.path, Problem::MissingTarget(link.target.clone()))),
+        let find = |(id, link): (&NodeId, &LinkBelow)| {
+            let error = |problem| self.error(&link.path, problem);
+            let found = below.resolve_parent(&link.target).map_err(|why| error(Problem::Links(why)))?;
+            match found.place {
+                Some(found) if !below.is_directory(found) => Ok((*id, found)),
+                Some(_) => Err(error(Problem::DirectoryTarget(link.target.clone()))),
+                None => Err(error(Problem::MissingTarget(link.target.clone()))),
+            }
         };
         self.links_below.iter().map(find).collect()
     }
@@ -349,7 +453,7 @@ impl Overlay<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tar::Location;
+    use crate::tar::{Location, Reader};
     use crate::tree::test_tree::listing;
 
     /// An entry: `dir` with an owner's number, `-> TARGET`, `= TARGET` for a hard link, `0:0`, or the
@@ -522,7 +626,14 @@ mod tests {
             (&[("l", "= ")], "layer 1, entry \"l\": a hard link to the directory \"\""),
             (&[("a/.wh.", "")], "layer 1, entry \"a/.wh.\": a whiteout that does not say of what"),
             (&[("a/.wh.x/y", "")], "layer 1, entry \"a/.wh.x/y\": a whiteout that does not say of what"),
-            (&[("l", "-> l"), ("l/x", "1")], "path \"l\" is corrupt: leads through too many symbolic links"),
+            (
+                &[("l", "-> l"), ("l/x", "1")],
+                "layer 1, entry \"l/x\": path \"l\" is corrupt: leads through too many symbolic links",
+            ),
+            (
+                &[("l", "-> l"), ("m", "= l/x")],
+                "layer 1, entry \"m\": path \"l\" is corrupt: leads through too many symbolic links",
+            ),
         ] {
             let mut tree = merged(&[BASE]);
             let error = apply(&mut tree, 1, layer).unwrap_err();
@@ -530,6 +641,77 @@ mod tests {
             assert!(error.is_corrupt());
             assert_eq!(listing(&tree), listing(&merged(&[BASE])));
         }
+    }
+
+    #[test]
+    fn what_overlayfs_keeps_elsewhere_is_refused() {
+        for name in ["trusted.overlay.redirect", "user.overlay.metacopy"] {
+            let mut found = entry("a", "dir 2");
+            found.entry.metadata.xattrs = [(name.as_bytes().to_vec(), b"/b".to_vec())].into();
+            let error = merged(&[BASE]).apply_layer(1, [Ok(found)]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "layer 1, entry \"a\": the extended attribute \"{name}\", by which overlayfs refers to files elsewhere, is not supported"
+                )
+            );
+            assert!(error.is_unsupported() && !error.is_corrupt());
+        }
+    }
+
+    /// The error of an archive without end.
+    fn endless(make: impl Fn(usize) -> ArchiveEntry) -> String {
+        let limits = Limits { files: 1000, files_of_all: 2000, metadata: 100_000 };
+        let mut layer = Layer { limits, ..Layer::new(1) };
+        let error = (0..).find_map(|number| layer.apply(make(number)).err()).unwrap();
+        assert!(error.is_corrupt());
+        error.to_string()
+    }
+
+    #[test]
+    fn layers_that_need_too_much_memory_are_refused() {
+        let files = endless(|number| entry(&format!("f{number}"), "1"));
+        assert_eq!(files, "layer 1, entry \"f1000\": more than 1000 files in one layer");
+        let same = endless(|_| entry("f", "1"));
+        assert_eq!(same, "layer 1, entry \"f\": more than 1000 files in one layer");
+        let deep = "/d".repeat(400);
+        let parents = endless(|number| entry(&format!("{number}{deep}"), "1"));
+        assert!(parents.ends_with("more than 1000 files in one layer"), "{parents}");
+        let long = format!("-> {}", "t".repeat(4000));
+        let targets = endless(|number| entry(&format!("l{number}"), &long));
+        assert_eq!(
+            targets,
+            "layer 1, entry \"l24\": more than 100000 bytes of paths, link targets and attributes in one layer"
+        );
+        let whiteouts = endless(|number| entry(&format!("{number}{deep}/.wh.x"), "1"));
+        assert!(
+            whiteouts.ends_with("bytes of paths, link targets and attributes in one layer"),
+            "{whiteouts}"
+        );
+        let attributes = endless(|number| {
+            let mut found = entry(&format!("f{number}"), "1");
+            found.entry.metadata.xattrs = [(b"user.x".to_vec(), vec![0; 60_000])].into();
+            found
+        });
+        assert!(attributes.starts_with("layer 1, entry \"f1\": more than 100000 bytes"), "{attributes}");
+    }
+
+    #[test]
+    fn layers_together_have_a_limit_too() {
+        let limits = Limits { files: 10, files_of_all: 10, metadata: 1000 };
+        let mut layer = Layer { limits, ..Layer::new(3) };
+        (0..5).for_each(|number| layer.apply(entry(&format!("f{number}"), "1")).unwrap());
+        let error = layer.lay_over(&mut merged(&[BASE])).unwrap_err().to_string();
+        assert_eq!(error, "layer 3, entry \"\": more than 10 files in all layers");
+    }
+
+    #[test]
+    fn an_error_of_the_archive_names_the_layer() {
+        let error = merged(&[BASE]).apply_layer(7, Reader::new(&[1_u8; 512][..]).entries()).unwrap_err();
+        assert_eq!(error.to_string(), "layer 7");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "not a tar archive: it does not begin with a header");
+        assert!(error.is_corrupt());
     }
 
     #[test]

@@ -26,19 +26,26 @@ pub(crate) enum BadPath {
     LongPath,
 }
 
-/// Bytes shown in a message: quoted, with what is not printable UTF-8 escaped.
+/// Most bytes of a path shown in a message: an archive can have it as long as an extended header.
+const MAX_QUOTED: usize = 512;
+
+/// Bytes shown in a message: quoted, with what is not printable UTF-8 escaped, and not too many.
 pub(crate) struct Quoted<'a>(pub &'a [u8]);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("\"")?;
-        for chunk in self.0.utf8_chunks() {
+        let shown = &self.0[..self.0.len().min(MAX_QUOTED)];
+        for chunk in shown.utf8_chunks() {
             write!(f, "{}", chunk.valid().escape_debug())?;
             for byte in chunk.invalid() {
                 write!(f, "\\x{byte:02x}")?;
             }
         }
-        f.write_str("\"")
+        match self.0.len() {
+            length if length > MAX_QUOTED => write!(f, "...\" ({length} bytes)"),
+            _ => f.write_str("\""),
+        }
     }
 }
 

@@ -4,10 +4,20 @@
 //! [OCI image format](https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts) and
 //! the one kiln writes: an empty file `.wh.NAME` hides NAME, and `.wh..wh..opq` hides everything
 //! below its directory. overlayfs's own is found in archives of an upper directory: a character
-//! device 0:0 hides its name, and an attribute makes a directory opaque
+//! device 0:0 hides its name, or an empty file with an attribute, and another attribute makes a directory
+//! opaque
 //! ([kernel](https://docs.kernel.org/filesystems/overlayfs.html#whiteouts-and-opaque-directories)).
+//!
+//! Both are understood in every layer, whatever made it. The image format knows AUFS's only, and to it
+//! a device 0:0 is a device; but where Docker, containerd and Podman unpack such a layer for overlayfs,
+//! which is what they do unless told otherwise, the kernel takes it for a whiteout and the attribute for
+//! opaque, and so an image means what it shows there. No driver of any device has the number 0:0.
+//!
+//! overlayfs keeps more in attributes. What only helps it to be fast or consistent is dropped. Two say
+//! that a file's name or contents are elsewhere in a stack of directories that no layer has: those are
+//! refused, as nobody could show the file.
 
-use crate::entry::{Entry, Kind};
+use crate::entry::{Entry, Kind, Xattrs};
 use crate::path;
 
 /// Before the name of a file that is hidden.
@@ -106,6 +116,18 @@ fn has_overlay_xattr<'a>(entry: &'a Entry, name: &[u8]) -> Option<&'a [u8]> {
         entry.metadata.xattrs.get(&full_name)
     });
     values.map(Vec::as_slice).next()
+}
+
+/// overlayfs's attributes by which a file is not where, or not what, it seems to be.
+const OVERLAY_REFERENCES: [&[u8]; 2] = [b"redirect", b"metacopy"];
+
+/// The attribute, if any, that says that the file's name or contents are elsewhere.
+pub fn overlay_reference(xattrs: &Xattrs) -> Option<&[u8]> {
+    let is_reference = |name: &&Vec<u8>| {
+        let own = OVERLAY_XATTRS.iter().find_map(|prefix| name.strip_prefix(*prefix));
+        own.is_some_and(|own| OVERLAY_REFERENCES.contains(&own))
+    };
+    xattrs.keys().find(is_reference).map(Vec::as_slice)
 }
 
 /// True of an attribute that is overlayfs's own.

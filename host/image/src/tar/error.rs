@@ -50,6 +50,10 @@ pub(crate) enum Problem {
     Sparse(&'static str),
     #[error("more than {0} entries")]
     TooManyEntries(u64),
+    #[error("more than {0} extended headers for one entry")]
+    TooManyExtensions(u32),
+    #[error("a sparse file of {size} bytes, more than the {limit} allowed")]
+    HugeSparse { size: u64, limit: u64 },
 }
 
 impl ReadError {

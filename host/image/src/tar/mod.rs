@@ -15,6 +15,6 @@ mod tests;
 mod write;
 
 pub(crate) use error::{ReadError, WriteError};
-pub use read::{ArchiveEntry, Location, MAX_ENTRIES, MAX_EXTENSION, Reader};
+pub use read::{ArchiveEntry, Location, MAX_ENTRIES, MAX_EXTENSION, MAX_EXTENSIONS, MAX_SPARSE, Reader};
 pub use sparse::SparseRun;
 pub use write::Writer;

@@ -7,6 +7,7 @@
 
 use super::error::Problem;
 use crate::entry::Xattrs;
+use crate::path::MAX_PATH;
 use crate::xattr;
 
 pub(crate) const PATH: &[u8] = b"path";
@@ -71,6 +72,10 @@ impl Attributes {
             // They would add up without bound, and nobody means one file's attributes for all files.
             if [SCHILY_XATTR, LIBARCHIVE_XATTR, GNU_SPARSE].iter().any(|prefix| keyword.starts_with(prefix)) {
                 return Err(Problem::Pax("a global header with what belongs to one file"));
+            }
+            // Every entry gets a copy.
+            if value.len() > MAX_PATH {
+                return Err(Problem::Pax("a global header with a value longer than any path"));
             }
             self.apply(keyword, value)?;
         }

@@ -14,8 +14,15 @@ use std::io::{self, Read, Seek, SeekFrom};
 /// Most bytes of an extended header or a long name. Attributes of one file fit several times.
 pub const MAX_EXTENSION: u64 = 1024 * 1024;
 
-/// Most entries of an archive.
-pub const MAX_ENTRIES: u64 = 1 << 31;
+/// Most extended headers and long names before an entry. GNU tar writes three, with a global one.
+pub const MAX_EXTENSIONS: u32 = 64;
+
+/// Most bytes of a file with holes: these cost the archive nothing, but everyone who reads the file.
+/// `/var/log/lastlog` of a system with large user numbers is more than a terabyte.
+pub const MAX_SPARSE: u64 = 1 << 42;
+
+/// Most entries of an archive. The largest images have some hundred thousand files.
+pub const MAX_ENTRIES: u64 = 1 << 22;
 
 /// An entry and where it is in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,7 +203,7 @@ impl<R: Read> Reader<R> {
         self.skip_data()?;
         self.raw_path = None;
         let mut extensions = Extensions::default();
-        loop {
+        for _ in 0..=MAX_EXTENSIONS {
             self.header_offset = self.position;
             let Some(block) = self.read_header_block(extensions.present)? else {
                 return Ok(None);
@@ -206,6 +213,7 @@ impl<R: Read> Reader<R> {
                 return self.finish_entry(&header, extensions).map(Some);
             }
         }
+        Err(Problem::TooManyExtensions(MAX_EXTENSIONS).into())
     }
 
     /// What is wrong with a block that is no header: at the start, that this is something else.
@@ -319,15 +327,15 @@ impl<R: Read> Reader<R> {
     }
 
     fn finish_entry(&mut self, header: &Header, extensions: Extensions) -> Result<ArchiveEntry, Fault> {
-        self.entry_count += 1;
-        if self.entry_count > MAX_ENTRIES {
-            return Err(Problem::TooManyEntries(MAX_ENTRIES).into());
-        }
         let Extensions { pax, long_name, long_link, .. } = extensions;
         let mut attributes = pax.unwrap_or_else(|| self.global.clone());
         let sparse_name = attributes.sparse.name.take();
         let raw_path = long_name.or(sparse_name).or(attributes.path.take()).unwrap_or_else(|| header.path());
         self.raw_path = Some(raw_path.clone());
+        self.entry_count += 1;
+        if self.entry_count > MAX_ENTRIES {
+            return Err(Problem::TooManyEntries(MAX_ENTRIES).into());
+        }
         let path = path::normalize(&raw_path, whiteout::prefix_length).map_err(Problem::Path)?;
         let link = long_link.or(attributes.linkpath.take()).unwrap_or_else(|| header.link_name());
         let metadata = metadata(header, &mut attributes)?;
@@ -410,6 +418,9 @@ impl<R: Read> Reader<R> {
         let size = real_size.ok_or(Problem::Sparse("its size is missing"))?;
         if i64::try_from(size).is_err() {
             return Err(Problem::OutOfRange { field: "size", value: size.into() }.into());
+        }
+        if size > MAX_SPARSE {
+            return Err(Problem::HugeSparse { size, limit: MAX_SPARSE }.into());
         }
         let runs = sparse::runs(map, size, stored_size)?;
         let location = Location { stored_size, sparse: Some(runs), ..self.no_data() };

@@ -163,6 +163,10 @@ fn malformed_archives_are_refused_with_place_and_reason() {
     let file = |name: &[u8]| raw(typeflag::FILE, name, b"");
     let after_pax = |records: &[(&str, &[u8])]| [pax_header(records), file(b"a")].concat();
     let long_target = [b't'; 4096];
+    let (long_name, long_path) = ([b'n'; 256], "d/".repeat(2048) + "f");
+    let (mut global_path, mut global_xattr) = (Vec::new(), Vec::new());
+    super::pax::push_record(&mut global_path, b"path", &[b'p'; 4097]);
+    super::pax::push_record(&mut global_xattr, b"SCHILY.xattr.user.a", b"1");
     let cases: Vec<(Vec<u8>, String)> = vec![
         (bad_checksum, "tar archive at byte 1024: the header's checksum is 1584, but its bytes add up to 1585".into()),
         ([vec![0; 512], file(b"a")].concat(), "tar archive at byte 1024: a lone block of zeroes between entries".into()),
@@ -218,6 +222,34 @@ fn malformed_archives_are_refused_with_place_and_reason() {
         (
             after_pax(&[("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"1")]),
             r#"tar entry "a" at byte 2048: malformed map of a sparse file: its runs do not add up to the stored size"#.into(),
+        ),
+        (
+            after_pax(&[("GNU.sparse.map", b"0,0"), ("GNU.sparse.size", b"4398046511105")]),
+            r#"tar entry "a" at byte 2048: a sparse file of 4398046511105 bytes, more than the 4398046511104 allowed"#.into(),
+        ),
+        (
+            [pax_header(&[]).repeat(65), file(b"a")].concat(),
+            "tar archive at byte 33792: more than 64 extended headers for one entry".into(),
+        ),
+        (
+            [raw(typeflag::PAX_GLOBAL, b"", &global_path), file(b"a")].concat(),
+            "tar archive at byte 1024: malformed extended header: a global header with a value longer than any path".into(),
+        ),
+        (
+            raw(typeflag::PAX_GLOBAL, b"", &global_xattr),
+            "tar archive at byte 1024: malformed extended header: a global header with what belongs to one file".into(),
+        ),
+        (
+            file(b"x/../../etc/passwd"),
+            r#"tar entry "x/../../etc/passwd" at byte 1024: the path has a `..` component"#.into(),
+        ),
+        (
+            after_pax(&[("path", &long_name)]),
+            format!(r#"tar entry "{}" at byte 2048: the path has a component longer than 255 bytes"#, "n".repeat(256)),
+        ),
+        (
+            after_pax(&[("path", long_path.as_bytes())]),
+            format!(r#"tar entry "{}..." (4097 bytes) at byte 6144: the path is longer than 4096 bytes"#, "d/".repeat(256)),
         ),
         (
             after_pax(&[("GNU.sparse.map", b"0,0")]),
