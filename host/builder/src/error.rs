@@ -115,6 +115,8 @@ pub(crate) enum Kind {
     Within { what: String, error: Error },
     #[error("{0}")]
     Request(String),
+    #[error("cannot tell which packages are installed")]
+    Attestation { source: kiln_attest::Error },
     #[error("{path:?} is not in the image")]
     NotInImage { path: String },
     #[error("{what}")]
@@ -162,6 +164,7 @@ impl Error {
             | Kind::AgentVersion { .. }
             | Kind::Engine(_) => Class::Machine,
             Kind::Layer { .. }
+            | Kind::Attestation { .. }
             | Kind::Output(_)
             | Kind::Read { .. }
             | Kind::Compare { .. }

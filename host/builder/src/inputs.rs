@@ -9,7 +9,7 @@ use kiln_store::StoredImage;
 use std::{
     fs::{self, File},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -24,15 +24,33 @@ pub struct Input {
     pub digest: Digest,
 }
 
+/// [`Input::what`] of the build file.
+const BUILD_FILE: &str = "build-file";
+
+impl Input {
+    /// Whether it is the build file itself.
+    pub(crate) fn is_build_file(&self) -> bool {
+        self.what == BUILD_FILE
+    }
+}
+
 /// Inputs as they are used, if anybody wants to know.
 #[derive(Debug)]
 pub(crate) struct Inputs {
     list: Option<Mutex<Vec<Input>>>,
+    /// The build file's: what lies in it is named from there, wherever it is itself.
+    directory: PathBuf,
 }
 
 impl Inputs {
-    pub fn new(is_wanted: bool) -> Self {
-        Self { list: is_wanted.then(Mutex::default) }
+    pub fn new(is_wanted: bool, build_file: &Path) -> Self {
+        let directory = build_file.parent().map(Path::to_owned).unwrap_or_default();
+        Self { list: is_wanted.then(Mutex::default), directory }
+    }
+
+    /// As the build file would name it.
+    fn shown(&self, path: &Path) -> String {
+        path.strip_prefix(&self.directory).unwrap_or(path).display().to_string()
     }
 
     pub fn is_wanted(&self) -> bool {
@@ -45,7 +63,7 @@ impl Inputs {
         list.unwrap_or_default()
     }
 
-    pub fn add(&self, what: &'static str, reference: &str, digest: Digest) {
+    fn add(&self, what: &'static str, reference: &str, digest: Digest) {
         let Some(list) = &self.list else { return };
         let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
         let input = Input { what, reference: reference.to_owned(), digest };
@@ -64,8 +82,12 @@ impl Inputs {
             Ok(hasher.finish().1.digest)
         };
         let digest = digest().map_err(|source| Kind::Read { path: path.to_owned(), source })?;
-        self.add(what, &path.display().to_string(), digest);
+        self.add_path(what, path, digest);
         Ok(())
+    }
+
+    pub fn add_path(&self, what: &'static str, path: &Path, digest: Digest) {
+        self.add(what, &self.shown(path), digest);
     }
 
     pub fn add_build_file(&self, file: &BuildFile) -> Result<(), Error> {
@@ -74,18 +96,23 @@ impl Inputs {
         }
         let bytes = fs::read(&file.path);
         let bytes = bytes.map_err(|source| Kind::ReadBuildFile { path: file.path.clone(), source })?;
-        self.add("build-file", &file.path.display().to_string(), Digest::of(&bytes));
+        self.add_path(BUILD_FILE, &file.path, Digest::of(&bytes));
         Ok(())
     }
 
     pub fn add_image(&self, reference: &ImageReference, image: &StoredImage) {
         let digest = image.manifest.as_ref().map_or(image.image_id, |manifest| manifest.digest);
-        self.add("image", &reference.location.to_string(), digest);
+        let path = reference.location.path().map(|path| self.shown(Path::new(path)));
+        let location = match path {
+            Some(path) => reference.location.clone().with_path(path),
+            None => reference.location.clone(),
+        };
+        self.add("image", &location.to_string(), digest);
     }
 
     pub fn add_script(&self, script: &HookScript) {
         let key = || script.hook.key().to_owned();
-        let reference = script.file.as_ref().map_or_else(key, |path| path.display().to_string());
+        let reference = script.file.as_ref().map_or_else(key, |path| self.shown(path));
         self.add("script", &reference, Digest::of(&script.text));
     }
 }

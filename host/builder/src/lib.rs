@@ -17,6 +17,7 @@ mod interim;
 mod interrupt;
 mod output_spec;
 mod packing;
+mod password;
 mod places;
 mod run_command;
 mod scratch;

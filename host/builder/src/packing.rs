@@ -35,6 +35,13 @@ pub(crate) fn finish(layer: NewLayer) -> Result<Layer, Error> {
     Ok(layer.map_err(|source| Kind::Store { what: "cannot keep the layer".to_owned(), source })?)
 }
 
+/// Whether nothing is in a layer.
+pub(crate) fn is_empty(layer: &Layer) -> Result<bool, Error> {
+    let first = layer.headers().map(|mut reader| reader.entries().next().is_none());
+    let what = || format!("cannot read layer {}", layer.diff_id);
+    Ok(first.map_err(|source| Kind::Image { what: what(), source })?)
+}
+
 /// Compresses an image's layers while the VM runs, unless the store has them already. Whoever writes
 /// the image waits for the thread first; a build that fails does not.
 pub(crate) fn compress_ahead(

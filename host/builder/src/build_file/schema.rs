@@ -79,8 +79,11 @@ pub(super) struct ImageKeys {
     pub format: Option<Spanned<String>>,
     #[serde(default)]
     pub config: Config,
-    pub annotations: Option<Spanned<BTreeMap<String, TextOr<BTreeMap<String, String>>>>>,
+    pub annotations: Option<Spanned<BTreeMap<String, Annotation>>>,
 }
+
+/// One, or those of one document.
+pub(super) type Annotation = TextOr<BTreeMap<String, String>>;
 
 /// `{ from = "oci:dir", index = 1 }`
 #[derive(Debug, Deserialize)]

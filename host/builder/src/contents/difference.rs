@@ -56,32 +56,46 @@ impl Difference<'_> {
     }
 }
 
-/// Writes as one layer what several make of the files below.
+/// Changes files.
+pub(crate) type Change<'a> = &'a mut dyn FnMut(&mut Tree, &mut Sources) -> Result<(), Error>;
+
+/// Writes as one layer what several, and then `change`, make of the files below.
 pub(crate) fn joined<W: Write>(
     below: &[Layer],
     layers: &[Layer],
+    change: Change,
     epoch: i64,
     store: &Store,
     out: W,
 ) -> Result<W, Error> {
     let all = [below, layers].concat();
-    let (lower, upper) = (files::merged(below, 0)?, files::merged(&all, 0)?);
-    write(&lower, &upper, &Sources::new(store, &all), Mtimes::Capped(epoch), epoch, out)
-}
-
-/// Writes as one layer what `change` makes of the files of `layers`, as a difference to them.
-pub(crate) fn rewritten<W: Write>(
-    layers: &[Layer],
-    change: impl FnOnce(&mut Tree, &mut Sources) -> Result<(), Error>,
-    epoch: i64,
-    store: &Store,
-    out: W,
-) -> Result<W, Error> {
-    let lower = files::merged(layers, 0)?;
-    let mut upper = lower.clone();
-    let mut sources = Sources::new(store, layers);
+    let (lower, mut upper) = (files::merged(below, 0)?, files::merged(&all, 0)?);
+    let mut sources = Sources::new(store, &all);
     change(&mut upper, &mut sources)?;
     write(&lower, &upper, &sources, Mtimes::Capped(epoch), epoch, out)
+}
+
+/// What a layer has to hold to make the upper tree of the lower.
+pub(super) fn changes<'t>(
+    lower: &Tree,
+    upper: &'t Tree,
+    sources: &Sources,
+    epoch: i64,
+) -> Result<Vec<TreeItem<'t>>, Error> {
+    items(lower, upper, sources, Mtimes::Capped(epoch))
+}
+
+fn items<'t>(
+    lower: &Tree,
+    upper: &'t Tree,
+    sources: &Sources,
+    mtimes: Mtimes,
+) -> Result<Vec<TreeItem<'t>>, Error> {
+    let mut same = |lower: &Node, upper: &Node| {
+        let doing = || "compare files with those below".to_owned();
+        same_bytes(lower, upper, sources).map_err(|error| kiln_image::Error::from_io(error, doing))
+    };
+    difference(lower, upper, mtimes, &mut same).map_err(|source| cannot_pack(sources.store(), source))
 }
 
 fn write<W: Write>(
@@ -93,11 +107,7 @@ fn write<W: Write>(
     out: W,
 ) -> Result<W, Error> {
     let failed = |source| cannot_pack(sources.store(), source);
-    let mut same = |lower: &Node, upper: &Node| {
-        let doing = || "compare files with those below".to_owned();
-        same_bytes(lower, upper, sources).map_err(|error| kiln_image::Error::from_io(error, doing))
-    };
-    let items: Vec<TreeItem> = difference(lower, upper, mtimes, &mut same).map_err(failed)?;
+    let items = items(lower, upper, sources, mtimes)?;
     let mut writer = LayerWriter::new(out, epoch);
     let written = sources.with_reader(|read| writer.write_items(items, read));
     written.and_then(|()| writer.finish()).map_err(failed)

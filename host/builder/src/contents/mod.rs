@@ -3,15 +3,19 @@
 //! That tar is a snapshot: nothing that happens to the files later changes the build. It is the new
 //! layer itself when nothing is run, and what the guest mounts otherwise.
 
+mod accounts;
 mod difference;
 mod directory;
 mod files;
 mod source;
+mod split;
 mod unchanged;
 
-pub(crate) use difference::{Difference, joined};
+pub(crate) use accounts::set_password;
+pub(crate) use difference::{Change, Difference, joined};
 pub(crate) use files::Files;
 pub(crate) use source::Sources;
+pub(crate) use split::Split;
 
 use crate::{Error, error::Kind, inputs::Inputs};
 use kiln_image::{
@@ -155,6 +159,6 @@ fn record(
     let mut writer = LayerWriter::new(HashingWriter::new(io::sink()), epoch);
     let written = sources.with_reader(|read| writer.write_tree(tree, read)).and_then(|()| writer.finish());
     let (_, hashed) = written.map_err(|source| cannot_pack(sources.store(), source))?.finish();
-    inputs.add("contents", &path.display().to_string(), hashed.digest);
+    inputs.add_path("contents", path, hashed.digest);
     Ok(())
 }

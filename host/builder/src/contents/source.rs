@@ -46,9 +46,14 @@ impl<'a> Sources<'a> {
         self.store
     }
 
+    /// The number of the source that is added next.
+    pub fn next(&self) -> u32 {
+        u32::try_from(self.list.len()).expect("fewer than 2^32 files")
+    }
+
     /// Adds an image's layers and returns its files.
     pub fn add_layers(&mut self, layers: &[Layer]) -> Result<Tree, Error> {
-        let first = u32::try_from(self.list.len()).expect("fewer than 2^32 files");
+        let first = self.next();
         self.list.extend(layers.iter().cloned().map(Source::Layer));
         merged(layers, first)
     }

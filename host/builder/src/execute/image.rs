@@ -244,8 +244,7 @@ impl<'a> ImageBuilder<'a> {
         let (plan, parent) = (stage.plan, &stage.parent);
         let created = plan.about.created.unwrap_or(stage.epoch);
         let mut config = base_config(plan, parent.as_ref());
-        let below = parent.as_ref().filter(|_| !stage.is_alone);
-        let mut layers = below.map(|parent| parent.layers.clone()).unwrap_or_default();
+        let mut layers = stage.parent_layers();
         if stage.is_alone {
             config.rootfs = Default::default();
             config.history = Vec::new();
@@ -355,6 +354,19 @@ impl Stage<'_> {
         };
         image.layers.extend(self.made.iter().map(|made| made.layer.clone()));
         Some(image)
+    }
+
+    /// The layers so far, the parent's too.
+    pub fn layers(&self) -> Vec<Layer> {
+        let mut layers = self.parent_layers();
+        layers.extend(self.made.iter().map(|made| made.layer.clone()));
+        layers
+    }
+
+    /// The layers below those made.
+    pub fn parent_layers(&self) -> Vec<Layer> {
+        let parent = self.parent.as_ref().filter(|_| !self.is_alone);
+        parent.map(|parent| parent.layers.clone()).unwrap_or_default()
     }
 
     /// From now on the layers made are all.

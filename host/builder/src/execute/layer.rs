@@ -83,7 +83,8 @@ fn finished(builder: &ImageBuilder, stage: &Stage, tar: &Path) -> Result<Layer, 
     io::copy(&mut input, &mut layer).map_err(|error| corrupt(kiln_image::Error::from_io(error, doing)))?;
     let layer = packing::finish(layer)?;
     // That it is a layer shows when it is laid over what is below.
-    Files::of(&stage.layers_with(&layer)).map_err(|error| error.within(&tar.display().to_string()))?;
+    let all = [stage.layers(), vec![layer.clone()]].concat();
+    Files::of(&all).map_err(|error| error.within(&tar.display().to_string()))?;
     Ok(layer)
 }
 
@@ -182,14 +183,5 @@ fn resolved(builder: &ImageBuilder, stage: &Stage, content: &ContentSource) -> C
 impl<'a> ImageBuilder<'a> {
     pub fn packing(&self) -> contents::Surroundings<'a> {
         contents::Surroundings { store: self.surroundings.store, inputs: self.inputs }
-    }
-}
-
-impl Stage<'_> {
-    /// The layers so far, and one more.
-    pub fn layers_with(&self, layer: &Layer) -> Vec<Layer> {
-        let mut layers = self.so_far().map(|image| image.layers).unwrap_or_default();
-        layers.push(layer.clone());
-        layers
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 use image::ImageBuilder;
 use kiln_image::{config::Timestamp, digest::Digest, manifest::Platform, reference::ImageName};
 use kiln_store::Store;
-use kiln_transport::{OutputSpec, Written};
+use kiln_transport::{Attachment, OutputSpec, Written};
 use std::num::NonZeroUsize;
 
 /// A build that is ready to be carried out.
@@ -66,6 +66,8 @@ pub struct BuiltImage {
     pub names: Vec<ImageName>,
     /// Its platform.
     pub platform: Platform,
+    /// What was to be said about it.
+    pub documents: Vec<Attachment>,
 }
 
 /// Builds the images and writes them to their outputs.
@@ -81,7 +83,7 @@ pub fn build(
 ) -> Result<Built, Error> {
     let surroundings = Surroundings { store, places, interrupt, observer };
     let outputs = outputs::plan(request)?;
-    let inputs = Inputs::new(request.attestations.provenance);
+    let inputs = Inputs::new(request.attestations.provenance, &request.file.path);
     inputs.add_build_file(&request.file)?;
     let mut builder = ImageBuilder::new(request, &outputs, &inputs, surroundings);
     builder.import_all()?;

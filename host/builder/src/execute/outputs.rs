@@ -1,14 +1,20 @@
 //! Which images go where, and writing them.
 
 use super::{BuildRequest, Built, BuiltImage};
-use crate::{Error, Event, Image, attestations, error::Kind, guest::Surroundings, inputs::Input};
+use crate::{
+    Error, Event, Image,
+    attestations::{self, About},
+    error::Kind,
+    guest::Surroundings,
+    inputs::Input,
+};
 use kiln_image::{
     compress::Compression,
     manifest::{Dialect, Platform},
     reference::{Choice, ImageName, Location, TagChoice},
 };
 use kiln_store::StoredImage;
-use kiln_transport::{OutputImage, OutputSpec, Written};
+use kiln_transport::{Attachment, OutputImage, OutputSpec, Written};
 
 /// An output with its images, by their indexes.
 #[derive(Debug)]
@@ -133,28 +139,18 @@ pub(super) fn write(
     let mut indexes: Vec<usize> = outputs.iter().flat_map(|output| output.images.iter().copied()).collect();
     indexes.sort_unstable();
     indexes.dedup();
-    let mut documents = Vec::new();
     for index in &indexes {
         let image = images[*index].as_ref().expect("what is written was built");
-        built.images.push(BuiltImage {
-            id: request.file.images[*index].id.clone(),
-            image_id: image.image_id,
-            manifests: Vec::new(),
-            names: names(request, *index, None),
-            platform: Platform::of(&image.config),
-        });
-        documents.push(attestations::documents(request, image, &built.inputs, surroundings)?);
+        built.images.push(describe(request, *index, image, &built.inputs, surroundings)?);
     }
     for output in outputs {
         surroundings.check()?;
         surroundings.phase(if outputs.len() == 1 { "writing the image" } else { "writing images" });
-        let position =
-            |index: &usize| indexes.iter().position(|known| known == index).expect("collected above");
         let out = |index: &usize| OutputImage {
             image: images[*index].clone().expect("what is written was built"),
             names: names(request, *index, Some(&output.spec)),
             annotations: request.file.images[*index].annotations.clone(),
-            attachments: documents[position(index)].clone(),
+            attachments: attachments(request, &output.spec, &built, &request.file.images[*index].id),
         };
         let out: Vec<OutputImage> = output.images.iter().map(out).collect();
         let written = surroundings.places.write(&out, &output.spec);
@@ -168,6 +164,31 @@ pub(super) fn write(
         built.outputs.push(written);
     }
     Ok(built)
+}
+
+fn describe(
+    request: &BuildRequest,
+    index: usize,
+    image: &StoredImage,
+    inputs: &[Input],
+    surroundings: Surroundings,
+) -> Result<BuiltImage, Error> {
+    let (id, names) = (request.file.images[index].id.clone(), names(request, index, None));
+    let about = About { id: &id, names: &names, image };
+    let documents = attestations::documents(request, &about, inputs, surroundings)?;
+    let platform = Platform::of(&image.config);
+    Ok(BuiltImage { id, image_id: image.image_id, manifests: Vec::new(), names, platform, documents })
+}
+
+/// The documents that an output gets with an image.
+fn attachments(request: &BuildRequest, spec: &OutputSpec, built: &Built, id: &str) -> Vec<Attachment> {
+    let has_referrers = matches!(
+        spec.dest.location,
+        Location::Oci { .. } | Location::OciArchive { .. } | Location::Registry(_)
+    );
+    let image = built.images.iter().find(|image| image.id == id);
+    let documents = image.filter(|_| request.attestations.attach && has_referrers);
+    documents.map(|image| image.documents.clone()).unwrap_or_default()
 }
 
 fn tell(written: &Written, surroundings: Surroundings) {

@@ -417,3 +417,126 @@ impl kiln_image::docker_archive::LayerSource for Layers<'_> {
         Ok(kiln_image::docker_archive::StoredLayer { size: layer.length, bytes: layer.reader() })
     }
 }
+
+fn text(image: &OutputImage, path: &str) -> String {
+    let files = crate::contents::Files::of(&image.image.layers).unwrap();
+    let sources = crate::contents::Sources::new(STORE.get().unwrap(), &files.layers);
+    let bytes = sources.with_reader(|read| {
+        kiln_attest::Files::read(&kiln_attest::TreeFiles::new(&files.tree, read), path.as_bytes(), 1 << 20)
+    });
+    String::from_utf8(bytes.unwrap().expect("the file is there")).unwrap()
+}
+
+/// Any store will do to read layers that are open.
+static STORE: std::sync::OnceLock<Store> = std::sync::OnceLock::new();
+
+fn owners(image: &OutputImage) -> Vec<(u32, u32)> {
+    let files = crate::contents::Files::of(&image.image.layers).unwrap();
+    let owner = |id| {
+        let metadata = &files.tree.node(id).metadata;
+        (metadata.uid, metadata.gid)
+    };
+    files.tree.walk().skip(1).map(|(_, id)| owner(id)).collect()
+}
+
+#[test]
+fn shadow_setup_and_passwords_are_laid_under_and_over() {
+    let bench = Bench::new(&[("one/etc/group", "mine:x:0:\n"), ("password", "secret\nignored")]);
+    let _ = STORE.set(bench.places.store.clone());
+    let build =
+        || bench.images("shadow-setup = true\ncontents = ['one']\nroot-password = { file = 'password' }\n");
+    let [image] = &build()[..] else { panic!("one image") };
+    assert_eq!(text(image, "etc/group"), "mine:x:0:\n");
+    assert!(text(image, "etc/passwd").starts_with("root:x:0:0::/root:"));
+    let shadow = text(image, "etc/shadow");
+    assert!(shadow.starts_with("root:$6$") && !shadow.contains("secret"), "{shadow}");
+    assert_eq!(image.image.layers.len(), 3);
+    let said: Vec<_> =
+        image.image.config.history.iter().filter_map(|entry| entry.created_by.clone()).collect();
+    assert_eq!(said, ["shadow-setup", "kiln build", "root-password"]);
+    assert_eq!(build()[0].image.image_id, image.image.image_id);
+    let error = bench.error("root-password = { env = 'KILN_TEST_NOT_SET' }\n", &["oci:out"]);
+    assert_eq!(error, "the variable KILN_TEST_NOT_SET, which has root's password, is not set");
+    let hash = &bench.images("root-password = { hash = '$y$j9T$salt$hash' }\n")[0];
+    assert_eq!(text(hash, "etc/shadow"), "root:$y$j9T$salt$hash:::::::\n");
+}
+
+#[test]
+fn owners_get_other_numbers_in_one_layer() {
+    let bench = Bench::new(&TREES);
+    let images = bench.images(
+        &FAMILY.replace("comment = 'why'", "uid-map = ['0:1000:10']\ngid-map = ['0:2000:1', '5:6:1']"),
+    );
+    assert_eq!(images[0].image.layers.len(), 1);
+    assert_eq!(owners(&images[0]), [(1000, 2000); 2]);
+    assert_eq!(owners(&images[1]), [(0, 0); 3]);
+}
+
+#[test]
+fn contents_are_split_into_layers_that_images_share() {
+    let files = [
+        ("one/usr/bin/a", "a"),
+        ("one/usr/lib/b", "b"),
+        ("one/etc/c", "c"),
+        ("two/usr/bin/a", "a"),
+        ("two/usr/lib/b", "changed"),
+        ("two/etc/c", "c"),
+    ];
+    let bench = Bench::new(&files);
+    let images = bench.images(
+        "[[image]]\nname = 'one'\ncontents = ['one']\nlayered = 3\n[[image]]\nname = 'two'\ncontents = ['two']\nlayered = { max-layers = 3 }\n\
+         [[image]]\nname = 'child'\nparent = 0\ndelete = ['/etc/c']\ncontents = ['two']\nlayered = 3\n",
+    );
+    let [one, two, child] = &images[..] else { panic!("three images") };
+    assert_eq!((one.image.layers.len(), two.image.layers.len()), (3, 3));
+    let shared = one
+        .image
+        .layers
+        .iter()
+        .filter(|layer| two.image.layers.iter().any(|other| other.diff_id == layer.diff_id));
+    assert!(shared.count() >= 1);
+    assert_eq!(listing(one).0, listing(two).0);
+    assert!(child.image.layers.len() <= 6 && !listing(child).0.is_empty());
+    assert_eq!(child.image.config.rootfs.diff_ids.len(), child.image.layers.len());
+}
+
+#[test]
+fn store_paths_that_others_need_are_lowest() {
+    let (app, lib) = ("a".repeat(32), "b".repeat(32));
+    let (app_file, lib_file) =
+        (format!("one/nix/store/{app}-app/bin"), format!("one/nix/store/{lib}-lib/so"));
+    let needs = format!("/nix/store/{lib}-lib/so");
+    let bench = Bench::new(&[(&app_file, &needs), (&lib_file, "")]);
+    let [image] = &bench.images("contents = ['one']\nlayered = 3\n")[..] else { panic!("one image") };
+    let paths = |number: usize| -> String {
+        let mut reader = image.image.layers[number].headers().unwrap();
+        let paths = reader.entries().map(|entry| String::from_utf8(entry.unwrap().entry.path).unwrap());
+        paths.collect::<Vec<_>>().join(" ")
+    };
+    assert!(paths(0).ends_with("-lib/so"), "{}", paths(0));
+    assert!(paths(1).ends_with("-app/bin"), "{}", paths(1));
+}
+
+#[test]
+fn documents_are_attached_where_there_are_referrers() {
+    let bench = Bench::new(&TREES);
+    let mut request = bench.request("name = 'x'\ncontents = ['one']\n", &["oci:out", "docker-archive:x.tar"]);
+    request.attestations =
+        Attestations { sbom: Some(crate::SbomFormat::SpdxJson), provenance: true, attach: true };
+    let built = bench.build(&request).unwrap();
+    let types: Vec<_> =
+        built.images[0].documents.iter().map(|document| document.artifact_type.as_str()).collect();
+    assert_eq!(types, ["application/spdx+json", "application/vnd.in-toto+json"]);
+    let written = bench.places.written.lock().unwrap();
+    assert_eq!(written[0].0[0].attachments, built.images[0].documents);
+    assert!(written[1].0[0].attachments.is_empty());
+    let provenance = String::from_utf8(built.images[0].documents[1].bytes.clone()).unwrap();
+    assert!(!provenance.contains(&bench.directory.path().display().to_string()), "{provenance}");
+    assert!(provenance.contains(&built.image_digests()[0]), "{provenance}");
+}
+
+impl Built {
+    fn image_digests(&self) -> Vec<String> {
+        self.images.iter().map(|image| image.image_id.hex()).collect()
+    }
+}
