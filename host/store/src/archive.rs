@@ -10,7 +10,7 @@ use crate::{Error, Store, StoredImage, held};
 use identity::Identity;
 use kiln_image::digest::Digest;
 use kiln_image::docker_archive::{self, Archive, LayerRef, LayerSink};
-use kiln_image::reference::Choice;
+use kiln_image::reference::{Choice, ImageName};
 use read_ahead::ReadAhead;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -25,6 +25,7 @@ struct Note {
     image_id: Digest,
     /// Bytes of its layers, lowest first: a layer of another length was damaged since.
     layer_lengths: Vec<u64>,
+    names: Vec<String>,
 }
 
 impl Store {
@@ -40,18 +41,32 @@ impl Store {
         choice: &Choice,
         expected: Option<&Digest>,
     ) -> Result<StoredImage, Error> {
+        self.import_named_archive(path, choice, expected).map(|(image, _)| image)
+    }
+
+    /// As [`import_docker_archive`](Self::import_docker_archive), with the image's names in the archive.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn import_named_archive(
+        &self,
+        path: &Path,
+        choice: &Choice,
+        expected: Option<&Digest>,
+    ) -> Result<(StoredImage, Vec<ImageName>), Error> {
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         let identity = Identity::of(&file, path)?;
         if let Some(known) = self.known_image(identity.as_ref(), choice)?
-            && expected.is_none_or(|expected| *expected == known.image_id)
+            && expected.is_none_or(|expected| *expected == known.0.image_id)
         {
             return Ok(known);
         }
         let Some(identity) = identity else {
-            return self.import_stream(file, choice, expected);
+            return self.import_named_stream(file, choice, expected);
         };
-        let image =
-            std::thread::scope(|scope| self.import_stream(ReadAhead::new(scope, &file), choice, expected))?;
+        let image = std::thread::scope(|scope| {
+            self.import_named_stream(ReadAhead::new(scope, &file), choice, expected)
+        })?;
         if identity.is_settled() && Identity::of(&file, path)?.as_ref() == Some(&identity) {
             self.note(&identity, choice, &image)?;
         }
@@ -68,17 +83,31 @@ impl Store {
         choice: &Choice,
         expected: Option<&Digest>,
     ) -> Result<StoredImage, Error> {
+        self.import_named_stream(stream, choice, expected).map(|(image, _)| image)
+    }
+
+    /// As [`import_stream`](Self::import_stream), with the image's names in the archive.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn import_named_stream(
+        &self,
+        stream: impl Read,
+        choice: &Choice,
+        expected: Option<&Digest>,
+    ) -> Result<(StoredImage, Vec<ImageName>), Error> {
         let mut incoming = Incoming { store: self, layers: HashMap::new() };
         let read = docker_archive::read(stream, choice, expected, &mut incoming);
-        let archive = read.map_err(|error| Error::writing(&self.tmp(), error, Kind::Archive))?;
-        incoming.keep(archive)
+        let mut archive = read.map_err(|error| Error::writing(&self.tmp(), error, Kind::Archive))?;
+        let names = std::mem::take(&mut archive.names);
+        Ok((incoming.keep(archive)?, names))
     }
 
     fn known_image(
         &self,
         identity: Option<&Identity>,
         choice: &Choice,
-    ) -> Result<Option<StoredImage>, Error> {
+    ) -> Result<Option<(StoredImage, Vec<ImageName>)>, Error> {
         let Some(identity) = identity else { return Ok(None) };
         let path = self.archive_path(&identity.key(choice));
         let Some(mut file) = held::hold(&path)? else { return Ok(None) };
@@ -86,11 +115,19 @@ impl Store {
         file.read_to_end(&mut json).map_err(|e| Error::io("read", &path, e))?;
         // Of another version of kiln.
         let Ok(note) = serde_json::from_slice::<Note>(&json) else { return Ok(None) };
-        Ok(self.image(&note.image_id)?.filter(|image| lengths(image) == note.layer_lengths))
+        let Ok(names) = note.names.iter().map(|name| name.parse()).collect() else { return Ok(None) };
+        let image = self.image(&note.image_id)?.filter(|image| lengths(image) == note.layer_lengths);
+        Ok(image.map(|image| (image, names)))
     }
 
-    fn note(&self, identity: &Identity, choice: &Choice, image: &StoredImage) -> Result<(), Error> {
-        let note = Note { image_id: image.image_id, layer_lengths: lengths(image) };
+    fn note(
+        &self,
+        identity: &Identity,
+        choice: &Choice,
+        (image, names): &(StoredImage, Vec<ImageName>),
+    ) -> Result<(), Error> {
+        let names = names.iter().map(ImageName::to_string).collect();
+        let note = Note { image_id: image.image_id, layer_lengths: lengths(image), names };
         let json = serde_json::to_vec(&note).expect("text and numbers only");
         pending::write_file(&self.tmp(), &self.archive_path(&identity.key(choice)), &json)?;
         Ok(())

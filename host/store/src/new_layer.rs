@@ -48,10 +48,25 @@ impl NewLayer {
     /// # Errors
     /// When the files cannot be written.
     pub fn finish(self) -> Result<Layer, Error> {
+        self.publish(|_| Ok(()))
+    }
+
+    /// As [`finish`](Self::finish), of bytes that come from elsewhere: checks first that they are a tar.
+    ///
+    /// # Errors
+    /// When they are none, or the files cannot be written.
+    pub fn finish_tar(self) -> Result<Layer, Error> {
+        self.publish(Layer::check_tar)
+    }
+
+    fn publish(self, check: impl FnOnce(&Layer) -> Result<(), Error>) -> Result<Layer, Error> {
         let Self { store, tar, forms } = self;
         let (tar, Hashed { digest: diff_id, size }) = tar.finish();
         let path = store.layer_path(&diff_id);
-        let file = tar.finish(&path)?.publish(&path)?;
+        let tar = tar.finish(&path)?;
+        let file = Arc::new(tar.file(&store.tmp())?);
+        check(&Layer { diff_id, file, length: size, blob: None })?;
+        let file = tar.publish(&path)?;
         for form in forms {
             let _: CompressedForm = form.finish(&store, &diff_id)?;
         }

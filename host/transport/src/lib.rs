@@ -4,6 +4,17 @@
 //! writes images of the store to any sink. [`Transport::copy`] goes from source to sink without unpacking where the bytes
 //! can stay as they are.
 
+mod copy;
+mod error;
+mod import;
+mod plan;
+mod progress;
+mod sink;
+mod source;
+mod write;
+
+pub use error::Error;
+
 use kiln_image::compress::Compression;
 use kiln_image::digest::Digest;
 use kiln_image::manifest::{Annotations, Dialect, Platform};
@@ -11,11 +22,6 @@ use kiln_image::reference::{ImageName, ImageReference};
 use kiln_registry::Client;
 use kiln_store::{Store, StoredImage};
 use std::num::NonZeroUsize;
-
-/// A failed import, write or copy.
-#[derive(Debug, thiserror::Error)]
-#[error("not built yet")]
-pub struct Error;
 
 /// What happens meanwhile.
 #[derive(Debug, Clone, Copy)]
@@ -166,24 +172,24 @@ impl Transport<'_> {
     ///
     /// # Errors
     /// When it cannot be read or is not what its digests say. The store then has no part of it that was not verified.
-    pub fn import(&self, _reference: &ImageReference, _platform: &Platform) -> Result<Imported, Error> {
-        todo!()
+    pub fn import(&self, reference: &ImageReference, platform: &Platform) -> Result<Imported, Error> {
+        self.import_one(reference, platform)
     }
 
     /// All images of an index or archive.
     ///
     /// # Errors
     /// As [`import`](Self::import).
-    pub fn import_all(&self, _reference: &ImageReference) -> Result<Vec<Imported>, Error> {
-        todo!()
+    pub fn import_all(&self, reference: &ImageReference) -> Result<Vec<Imported>, Error> {
+        self.import_every(reference)
     }
 
     /// Writes images to a sink. What was there stays as it is until all is written.
     ///
     /// # Errors
     /// When that fails, or the sink cannot hold such images.
-    pub fn write(&self, _images: &[OutputImage], _spec: &OutputSpec) -> Result<Written, Error> {
-        todo!()
+    pub fn write(&self, images: &[OutputImage], spec: &OutputSpec) -> Result<Written, Error> {
+        self.write_images(images, spec)
     }
 
     /// Copies images from sources to one destination; several sources make an archive or layout of several images.
@@ -192,10 +198,10 @@ impl Transport<'_> {
     /// As [`import`](Self::import) and [`write`](Self::write).
     pub fn copy(
         &self,
-        _sources: &[ImageReference],
-        _dest: &ImageReference,
-        _options: &CopyOptions,
+        sources: &[ImageReference],
+        dest: &ImageReference,
+        options: &CopyOptions,
     ) -> Result<Written, Error> {
-        todo!()
+        self.copy_images(sources, dest, options)
     }
 }
