@@ -50,7 +50,7 @@ impl<'a> Split<'a> {
     }
 
     /// Splits into at most so many layers.
-    pub fn into_layers(&mut self, max_layers: usize) -> Result<(), Error> {
+    pub fn split_into(&mut self, max_layers: usize) -> Result<(), Error> {
         let new = u32::try_from(self.below).expect("fewer than 2^32 layers");
         let tree = files::merged(&self.all[self.below..], new)?;
         let grouping = self.grouping(&tree)?;

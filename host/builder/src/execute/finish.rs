@@ -103,7 +103,7 @@ fn split(builder: &ImageBuilder, stage: &mut Stage, max_layers: usize) -> Result
     let new: Vec<Layer> = stage.made.drain(..).map(|made| made.layer).collect();
     let all = [below.clone(), new].concat();
     let mut split = contents::Split::of(&below, &all, seconds(stage.epoch), builder.surroundings.store)?;
-    split.into_layers(max_layers)?;
+    split.split_into(max_layers)?;
     for number in 0..split.count() {
         let written = split.write(number, new_layer(builder, stage)?);
         let layer = finished(written, stage)?;
