@@ -23,6 +23,7 @@ mod resolve;
 pub mod shadow;
 pub mod tar;
 pub mod tree;
+pub mod upper;
 mod whiteout;
 mod xattr;
 

@@ -110,6 +110,19 @@ impl Tree {
         source: u32,
         entries: impl IntoIterator<Item = Result<ArchiveEntry, Error>>,
     ) -> Result<Self, Error> {
+        let entries = entries.into_iter().map(|found| found.map(without_overlay_xattrs));
+        Self::from_layer_archive(source, entries)
+    }
+
+    /// The files of an archive that is a layer, as they are: whiteouts are files, and overlayfs's
+    /// attributes are kept. [`upper::items`](crate::upper::items) understands them.
+    ///
+    /// # Errors
+    /// As [`apply_layer`](Self::apply_layer).
+    pub fn from_layer_archive(
+        source: u32,
+        entries: impl IntoIterator<Item = Result<ArchiveEntry, Error>>,
+    ) -> Result<Self, Error> {
         let mut layer = Layer::new(source);
         for entry in entries {
             layer.place(in_layer(source, entry)?)?;
@@ -160,6 +173,8 @@ struct Layer {
     hidden: Vec<Hidden>,
     /// Stand-ins for files of the layers below that have new names in this one.
     links_below: HashMap<NodeId, LinkBelow>,
+    /// Entries that are whiteouts by what they are: overlayfs's.
+    overlay_whiteouts: HashSet<Vec<u8>>,
     /// Bytes that describe its files, so far.
     metadata_size: usize,
     limits: Limits,
@@ -226,6 +241,7 @@ impl Layer {
             announced: HashSet::new(),
             hidden: Vec::new(),
             links_below: HashMap::new(),
+            overlay_whiteouts: HashSet::new(),
             metadata_size: 0,
             limits: Limits {
                 files: MAX_LAYER_FILES,
@@ -240,6 +256,9 @@ impl Layer {
             let problem = Problem::OverlayReference(name.to_vec());
             return Err(self.error(&found.entry.path, problem));
         }
+        if self.is_linked_whiteout(&found.entry) {
+            return self.hide_name(&found.entry.path);
+        }
         match whiteout::change(&found.entry) {
             Change::Present => self.place(without_overlay_xattrs(found)).map(drop),
             Change::PresentOpaque => {
@@ -252,6 +271,10 @@ impl Layer {
                 self.hide(hidden, &found.entry.path)?;
                 self.directory(directory, &found.entry.path).map(drop)
             }
+            Change::Whiteout { directory, name } if path::join(directory, name) == found.entry.path => {
+                self.overlay_whiteouts.insert(found.entry.path.clone());
+                self.hide_name(&found.entry.path)
+            }
             Change::Whiteout { directory, name } => {
                 let hidden = Hidden::Name { directory: directory.to_vec(), name: name.to_vec() };
                 self.hide(hidden, &found.entry.path)
@@ -259,6 +282,16 @@ impl Layer {
             Change::Ignored => Ok(()),
             Change::Malformed => Err(self.error(&found.entry.path, Problem::Whiteout)),
         }
+    }
+
+    /// The kernel makes one whiteout and gives it many names.
+    fn is_linked_whiteout(&self, entry: &Entry) -> bool {
+        matches!(&entry.kind, EntryKind::HardLink { target } if self.overlay_whiteouts.contains(target))
+    }
+
+    fn hide_name(&mut self, path: &[u8]) -> Result<(), Error> {
+        let Some((directory, name)) = path::split_name(path) else { return Ok(()) };
+        self.hide(Hidden::Name { directory: directory.to_vec(), name: name.to_vec() }, path)
     }
 
     fn hide(&mut self, hidden: Hidden, path: &[u8]) -> Result<(), Error> {
@@ -282,6 +315,7 @@ impl Layer {
     /// Gives a file its name, in place of what had it.
     fn place(&mut self, found: ArchiveEntry) -> Result<NodeId, Error> {
         self.count(&found.entry.path, metadata_size(&found))?;
+        self.overlay_whiteouts.remove(&found.entry.path);
         let Some((parent, name)) = path::split_name(&found.entry.path) else {
             return Ok(self.announce(Tree::ROOT, found.entry.metadata));
         };

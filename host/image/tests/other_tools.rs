@@ -5,12 +5,16 @@ use kiln_image::config::{Change, ContainerConfig, ImageConfig, Timestamp};
 use kiln_image::digest::Digest;
 use kiln_image::docker_archive::{self, Archive, LayerRef, LayerSink, LayerSource, StoredLayer};
 use kiln_image::entry::{Entry, Kind, Metadata};
+use kiln_image::flatten::write_root;
+use kiln_image::id_map::IdMap;
 use kiln_image::reference::{Choice, ImageName};
 use kiln_image::tar;
+use kiln_image::tree::Tree;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read, Write};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -238,4 +242,40 @@ fn openssl_hashes_passwords_to_the_same() {
         let hashed = kiln_image::password::HashedPassword::sha_512(password.as_bytes(), salt, 5000).unwrap();
         assert_eq!(hashed.as_str(), expected.trim_end());
     }
+}
+
+#[test]
+fn gnu_tar_lists_and_unpacks_a_flattened_tree() {
+    let mut layer = tar::Writer::new(Vec::new());
+    let metadata = |mode, uid| Metadata { mode, uid, mtime: 1_000_000_000, ..Metadata::default() };
+    for (path, mode, uid, kind) in [
+        ("etc", 0o755, 0, Kind::Directory),
+        ("etc/file", 0o4755, 1, Kind::File { size: 0 }),
+        ("etc/.wh.kept", 0o600, 9, Kind::File { size: 0 }),
+        ("link", 0o777, 0, Kind::Symlink { target: b"etc/file".to_vec() }),
+        ("other", 0o4755, 1, Kind::HardLink { target: b"etc/file".to_vec() }),
+    ] {
+        let path = path.as_bytes().to_vec();
+        layer.begin(&Entry { path, metadata: metadata(mode, uid), kind }).unwrap();
+    }
+    let layer = layer.finish().unwrap();
+    let mut tree = Tree::from_archive(0, tar::Reader::new(&layer[..]).entries()).unwrap();
+    tree.map_ids(&IdMap::parse("0:1000:5").unwrap(), &IdMap::parse("0:2000:1").unwrap());
+    let root = write_root(Vec::new(), &tree, 1_000_000_000, &mut |_, _, _: &mut [u8]| Ok(())).unwrap();
+
+    let directory = tempfile::tempdir().unwrap();
+    let list = ["tar", "--list", "--verbose", "--numeric-owner", "--utc", "--full-time"];
+    let listing = String::from_utf8(run(directory.path(), &list, &root)).unwrap();
+    let expected = "\
+drwxr-xr-x 1000/2000         0 1970-01-01 00:00:00 ./
+drwxr-xr-x 1000/2000         0 2001-09-09 01:46:40 etc/
+-rw------- 9/2000            0 2001-09-09 01:46:40 etc/.wh.kept
+-rwsr-xr-x 1001/2000         0 2001-09-09 01:46:40 etc/file
+lrwxrwxrwx 1000/2000         0 2001-09-09 01:46:40 link -> etc/file
+hrwsr-xr-x 1001/2000         0 2001-09-09 01:46:40 other link to etc/file
+";
+    assert_eq!(listing, expected);
+    run(directory.path(), &["tar", "--extract", "--no-same-owner"], &root);
+    let inode = |path: &str| fs::metadata(directory.path().join(path)).unwrap().ino();
+    assert_eq!(inode("etc/file"), inode("other"));
 }
