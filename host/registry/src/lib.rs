@@ -2,105 +2,65 @@
 //!
 //! Nothing is given out that was not checked against its digest first, or, of a blob that streams, without an error at its
 //! end when it does not match. <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md>
+//!
+//! Own protocol over an HTTP client's: `oci-client` 0.18 resumes and retries nothing, does not see `Retry-After`, knows no
+//! identity tokens, and takes a 202 for a mount as an error; what is left of it then is half a dozen URLs.
+//!
+//! From the bottom up: [`http`] sends one request, [`exchange`] authenticates it and tries until it succeeds, and [`fetch`],
+//! [`blob`] and [`push`] know what to ask.
 
+mod blob;
+mod certificates;
+mod challenge;
+mod credentials;
+mod endpoint;
+mod error;
+mod exchange;
+mod fetch;
+mod http;
+mod push;
+mod settings;
+mod token;
+
+pub use error::Error;
+pub use fetch::{Fetched, schema_1_payload};
+pub use push::Pushed;
+pub use settings::{Credentials, Mirror, Notify, Settings};
+
+use blob::BlobReader;
+use endpoint::Endpoint;
+use exchange::Exchange;
 use kiln_image::digest::Digest;
 use kiln_image::manifest::{Descriptor, Document};
 use kiln_image::reference::RegistryReference;
-use std::io::Read;
-use std::path::PathBuf;
-use std::time::Duration;
+use push::Push;
+use std::io::{self, Read};
+use std::sync::Arc;
 
-/// A failed request.
-#[derive(Debug, thiserror::Error)]
-#[error("not built yet")]
-pub struct Error;
-
-/// How registries are talked to.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// `--creds`: for every registry, instead of what the files say.
-    pub credentials: Option<Credentials>,
-    /// Files with credentials in the form of docker's `config.json`, the first that has an answer counts. The caller finds
-    /// them by `REGISTRY_AUTH_FILE`, `DOCKER_CONFIG`, `XDG_RUNTIME_DIR` and home.
-    pub auth_files: Vec<PathBuf>,
-    /// `--tls-verify`: false takes any certificate, and plain HTTP where there is no TLS.
-    pub tls_verify: bool,
-    /// Directories with one directory for each `HOST[:PORT]`, in which `*.crt` are further authorities, as docker's and podman's
-    /// `certs.d`.
-    pub certificate_directories: Vec<PathBuf>,
-    /// What is asked before a registry itself.
-    pub mirrors: Vec<Mirror>,
-    /// How often a request is tried again.
-    pub retries: u32,
-    /// The wait before the first retry; it doubles each time, with some chance, and `Retry-After` counts more.
-    pub backoff: Duration,
-    /// A connection on which nothing comes for this long is broken.
-    pub idle_timeout: Duration,
-    /// Bytes of a blob in one request when pushing; all at once if `None`.
-    pub chunk_size: Option<u64>,
-}
-
-/// A name and a password, or a token.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user.
-    pub user: String,
-    /// The password.
-    pub password: String,
-}
-
-/// Where images of a registry, or of a part of it, are asked for first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mirror {
-    /// `docker.io`, or `docker.io/library`.
-    pub prefix: String,
-    /// `mirror.example.org`, or `mirror.example.org/docker`; takes the prefix's place.
-    pub location: String,
-    /// As [`Settings::tls_verify`].
-    pub tls_verify: bool,
-}
+/// Gives a blob's bytes from an offset on, again for each try.
+pub type Open<'a> = dyn Fn(u64) -> io::Result<Box<dyn Read + Send>> + 'a;
 
 /// Talks to registries; keeps connections and tokens. May be used by several threads at once.
-#[derive(Debug)]
-pub struct Client {}
-
-/// A manifest as a registry gave it, whatever its schema.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Fetched {
-    /// The bytes, checked against the digest that was asked for or that the registry announced.
-    pub bytes: Vec<u8>,
-    /// `Content-Type`.
-    pub media_type: String,
-    /// Of the bytes (of schema 1: of its payload).
-    pub digest: Digest,
-}
-
-/// How a blob came to be in a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
-    /// It was there.
-    Existed,
-    /// From another repository of the same registry.
-    Mounted,
-    /// Sent.
-    Uploaded,
+#[derive(Debug, Clone)]
+pub struct Client {
+    exchange: Arc<Exchange>,
 }
 
 impl Client {
     /// A client that has not connected to anything yet.
     ///
     /// # Errors
-    /// When certificates cannot be read.
-    pub fn new(_settings: Settings) -> Result<Self, Error> {
-        Ok(Self {})
+    /// None so far.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        Ok(Self { exchange: Arc::new(Exchange::new(settings)) })
     }
 
     /// The manifest or index of a tag or digest.
     ///
     /// # Errors
     /// When it is not there, is not what its digest says, or the registry fails for too long.
-    pub fn manifest(&self, _reference: &RegistryReference) -> Result<Fetched, Error> {
-        todo!()
+    pub fn manifest(&self, reference: &RegistryReference) -> Result<Fetched, Error> {
+        fetch::manifest(&self.exchange, reference)
     }
 
     /// A blob. Reading resumes by itself where a connection broke. The last read fails when size or digest are not the
@@ -110,33 +70,50 @@ impl Client {
     /// When it is not there or the registry fails for too long.
     pub fn blob(
         &self,
-        _repository: &RegistryReference,
-        _blob: &Descriptor,
+        repository: &RegistryReference,
+        blob: &Descriptor,
     ) -> Result<Box<dyn Read + Send>, Error> {
-        todo!()
+        let endpoints = Endpoint::all(repository, &self.exchange.settings);
+        Ok(Box::new(BlobReader::open(&self.exchange, endpoints, blob)?))
     }
 
     /// Whether a blob is in a repository.
     ///
     /// # Errors
     /// When the registry fails for too long.
-    pub fn has_blob(&self, _repository: &RegistryReference, _blob: &Descriptor) -> Result<bool, Error> {
-        todo!()
+    pub fn has_blob(&self, repository: &RegistryReference, blob: &Descriptor) -> Result<bool, Error> {
+        let open = |_| Err(io::ErrorKind::Unsupported.into());
+        self.push(repository, blob, &open, &[]).is_there()
     }
 
-    /// Puts a blob into a repository, unless it is there: mounted from one of `mount_from` (repositories of the same
-    /// registry), else sent. `open` gives the bytes from an offset, again for each try.
+    /// Puts a blob into a repository, unless it is there: mounted from the first of `mount_from` (repositories of the same
+    /// registry), else sent.
     ///
     /// # Errors
     /// When the registry refuses it or fails for too long, or the bytes are not the descriptor's.
     pub fn push_blob(
         &self,
-        _repository: &RegistryReference,
-        _blob: &Descriptor,
-        _open: &dyn Fn(u64) -> std::io::Result<Box<dyn Read + Send>>,
-        _mount_from: &[RegistryReference],
+        repository: &RegistryReference,
+        blob: &Descriptor,
+        open: &Open<'_>,
+        mount_from: &[RegistryReference],
     ) -> Result<Pushed, Error> {
-        todo!()
+        self.push(repository, blob, open, mount_from).run()
+    }
+
+    fn push<'a>(
+        &'a self,
+        repository: &RegistryReference,
+        blob: &'a Descriptor,
+        open: &'a Open<'a>,
+        mount_from: &[RegistryReference],
+    ) -> Push<'a> {
+        let is_near = |other: &&RegistryReference| {
+            other.domain() == repository.domain() && other.path() != repository.path()
+        };
+        let mount_from = mount_from.iter().filter(is_near).map(|other| other.path().to_owned()).collect();
+        let endpoint = Endpoint::of(repository, &self.exchange.settings);
+        Push { exchange: &self.exchange, endpoint, blob, open, mount_from }
     }
 
     /// Puts a manifest or index under the reference's tag, or under its own digest if the reference has none. Its blobs have to
@@ -144,16 +121,16 @@ impl Client {
     ///
     /// # Errors
     /// When the registry refuses it or fails for too long.
-    pub fn push_manifest(&self, _reference: &RegistryReference, _document: &Document) -> Result<(), Error> {
-        todo!()
+    pub fn push_manifest(&self, reference: &RegistryReference, document: &Document) -> Result<(), Error> {
+        push::manifest(&self.exchange, reference, document)
     }
 
     /// Tags of a repository, sorted.
     ///
     /// # Errors
     /// As [`manifest`](Self::manifest).
-    pub fn tags(&self, _repository: &RegistryReference) -> Result<Vec<String>, Error> {
-        todo!()
+    pub fn tags(&self, repository: &RegistryReference) -> Result<Vec<String>, Error> {
+        fetch::tags(&self.exchange, repository)
     }
 
     /// Manifests that have this one as `subject`: by the referrers API, else by the tag that stands in for it.
@@ -163,16 +140,15 @@ impl Client {
     /// As [`manifest`](Self::manifest).
     pub fn referrers(
         &self,
-        _repository: &RegistryReference,
-        _subject: &Digest,
+        repository: &RegistryReference,
+        subject: &Digest,
     ) -> Result<Vec<Descriptor>, Error> {
-        todo!()
+        fetch::referrers(&self.exchange, repository, subject)
     }
 }
 
-/// Never shown.
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
-    }
+/// Foreign text for a message: short, and without what could steer a terminal.
+fn printable(text: &str) -> String {
+    const LENGTH_MAX: usize = 300;
+    text.chars().filter(|c| !c.is_control()).take(LENGTH_MAX).collect()
 }
