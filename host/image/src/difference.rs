@@ -18,9 +18,9 @@
 
 use crate::Error;
 use crate::entry::{Entry, Kind as EntryKind, Metadata};
-use crate::layer::{LayerItem, TreeItem};
+use crate::layer::{LayerItem, ReadAt, TreeItem};
 use crate::path;
-use crate::tree::{Content, Node, NodeId, Tree};
+use crate::tree::{Content, Extent, Node, NodeId, Tree};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// When two times of change are the same.
@@ -48,6 +48,53 @@ impl Mtimes {
 /// Tells whether a regular file of the lower tree and one of the upper, which have one size, have the
 /// same bytes.
 pub type SameContents<'a> = dyn FnMut(&Node, &Node) -> Result<bool, Error> + 'a;
+
+/// Compares by reading, for trees that have one numbering of sources. Files of one place in one source
+/// are not read.
+///
+/// # Errors
+/// When `read` fails.
+pub fn same_bytes(lower: &Node, upper: &Node, read: &mut ReadAt) -> Result<bool, Error> {
+    let (left, right) = (lower.content.extents(), upper.content.extents());
+    if lower.content.size() != upper.content.size() {
+        return Ok(false);
+    }
+    if left == right {
+        return Ok(true);
+    }
+    let (mut left_bytes, mut right_bytes) = (vec![0; COMPARE_SIZE], vec![0; COMPARE_SIZE]);
+    let mut position = 0;
+    while position < lower.content.size() {
+        let length = (lower.content.size() - position).min(COMPARE_SIZE as u64);
+        let count = usize::try_from(length).expect("no more than a buffer");
+        fill(left, position, &mut left_bytes[..count], read)?;
+        fill(right, position, &mut right_bytes[..count], read)?;
+        if left_bytes[..count] != right_bytes[..count] {
+            return Ok(false);
+        }
+        position += length;
+    }
+    Ok(true)
+}
+
+/// Bytes compared at a time.
+const COMPARE_SIZE: usize = 128 * 1024;
+
+/// The bytes of a file from a position.
+fn fill(extents: &[Extent], position: u64, buffer: &mut [u8], read: &mut ReadAt) -> Result<(), Error> {
+    buffer.fill(0);
+    let end = position + buffer.len() as u64;
+    let first = extents.partition_point(|extent| extent.file_offset + extent.length <= position);
+    for extent in extents[first..].iter().take_while(|extent| extent.file_offset < end) {
+        let start = extent.file_offset.max(position);
+        let stop = (extent.file_offset + extent.length).min(end);
+        let index = |offset: u64| usize::try_from(offset - position).expect("inside the buffer");
+        let from = extent.source_offset + (start - extent.file_offset);
+        read(extent.source, from, &mut buffer[index(start)..index(stop)])
+            .map_err(|error| Error::from_io(error, || "compare files of two trees".to_owned()))?;
+    }
+    Ok(())
+}
 
 /// What a layer over `lower` has to hold to show `upper`, in the order of a layer.
 ///
@@ -423,5 +470,35 @@ mod tests {
         let broken = &mut |_: &Node, _: &Node| Err(crate::error::Kind::Choice("broken".to_owned()).into());
         let error = difference(&file(3), &file(3), Mtimes::Compared, broken).unwrap_err();
         assert_eq!(error.to_string(), "broken");
+    }
+
+    #[test]
+    fn bytes_are_the_same_wherever_they_are() {
+        let node = |size, extents: &[(u64, u64, u32, u64)]| {
+            let extent = |&(file_offset, length, source, source_offset)| Extent {
+                file_offset,
+                length,
+                source,
+                source_offset,
+            };
+            let content = Content::File { size, extents: extents.iter().map(extent).collect() };
+            Node { metadata: Metadata::default(), content }
+        };
+        let mut sources = [vec![b'a'; 300_000], vec![b'a'; 300_000], vec![0; 300_000]];
+        sources[1][200_000] = b'b';
+        let mut read = |source: u32, offset: u64, buffer: &mut [u8]| {
+            let start = usize::try_from(offset).unwrap();
+            let bytes = sources[source as usize].get(start..start + buffer.len());
+            buffer.copy_from_slice(bytes.ok_or(std::io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        };
+        let whole = node(300_000, &[(0, 300_000, 0, 0)]);
+        let mut same = |left: &Node, right: &Node| same_bytes(left, right, &mut read).map_err(|_| ());
+        assert_eq!(same(&whole, &node(300_000, &[(0, 200_000, 1, 0), (200_000, 100_000, 0, 5)])), Ok(true));
+        assert_eq!(same(&whole, &node(300_000, &[(0, 300_000, 1, 0)])), Ok(false));
+        assert_eq!(same(&whole, &node(300_000, &[(0, 299_999, 0, 0)])), Ok(false));
+        assert_eq!(same(&node(300_000, &[]), &node(300_000, &[(7, 1000, 2, 0)])), Ok(true));
+        assert_eq!(same(&whole, &node(2, &[(0, 2, 0, 0)])), Ok(false));
+        assert_eq!(same(&whole, &node(300_000, &[(0, 300_000, 0, 1)])), Err(()));
     }
 }

@@ -1,8 +1,10 @@
 //! The cases of `tests/whiteouts`: kiln's merge and umoci's unpacking show the same trees.
 
+use kiln_image::difference::{Mtimes, difference, same_bytes};
+use kiln_image::layer::LayerWriter;
 use kiln_image::path::{join, split_name};
 use kiln_image::tar::Reader;
-use kiln_image::tree::{Content, NodeId, Tree};
+use kiln_image::tree::{Content, Node, NodeId, Tree};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -73,16 +75,33 @@ fn expected(case: &Value) -> Listing {
     listing
 }
 
-fn merged(directory: &Path, layer_count: usize) -> Result<Listing, String> {
-    let layers: Vec<Vec<u8>> = (0..layer_count)
-        .map(|index| fs::read(directory.join(format!("layer-{index}.tar"))).unwrap())
-        .collect();
+fn layers(directory: &Path, case: &Value) -> Vec<Vec<u8>> {
+    let count = case["layers"].as_array().unwrap().len();
+    let read = |index| fs::read(directory.join(format!("layer-{index}.tar"))).unwrap();
+    (0..count).map(read).collect()
+}
+
+fn merged(layers: &[Vec<u8>]) -> Result<Tree, String> {
     let mut tree = Tree::new();
-    for (source, layer) in (0..).zip(&layers) {
+    for (source, layer) in (0..).zip(layers) {
         let applied = tree.apply_layer(source, Reader::new(&layer[..]).entries());
         applied.map_err(|error| error.to_string())?;
     }
-    Ok(listed(&tree, &layers))
+    Ok(tree)
+}
+
+/// The layer that makes one tree the other, both being of these layers.
+fn written_difference(lower: &Tree, upper: &Tree, layers: &[Vec<u8>]) -> Vec<u8> {
+    let mut read = |source: u32, offset: u64, buffer: &mut [u8]| {
+        let start = usize::try_from(offset).unwrap();
+        buffer.copy_from_slice(&layers[source as usize][start..start + buffer.len()]);
+        Ok(())
+    };
+    let mut same = |lower: &Node, upper: &Node| same_bytes(lower, upper, &mut read);
+    let items = difference(lower, upper, Mtimes::Compared, &mut same).unwrap();
+    let mut layer = LayerWriter::new(Vec::new(), i64::MAX);
+    layer.write_items(items, &mut read).unwrap();
+    layer.finish().unwrap()
 }
 
 fn listed(tree: &Tree, layers: &[Vec<u8>]) -> Listing {
@@ -213,9 +232,34 @@ fn lines(listing: &Listing) -> String {
 fn kiln_shows_the_trees_of_the_cases() {
     assert!(cases().len() >= 45);
     each_case(|case, directory| {
-        let layers = case["layers"].as_array().unwrap().len();
-        compare(&merged(directory, layers), &expected(case))
+        let layers = layers(directory, case);
+        compare(&merged(&layers).map(|tree| listed(&tree, &layers)), &expected(case))
     });
+}
+
+/// Everything but the last layer as one, and what that adds.
+#[test]
+fn umoci_shows_the_same_of_the_layers_that_kiln_makes() {
+    each_case(|case, directory| {
+        let layers = layers(directory, case);
+        let (below, all) = (merged(&layers[..layers.len() - 1]).unwrap(), merged(&layers).unwrap());
+        let image = directory.join("image");
+        fs::remove_dir_all(&image).unwrap();
+        let name = format!("{}:latest", image.display());
+        umoci(&["init", "--layout", image.to_str().unwrap()]);
+        umoci(&["new", "--image", &name]);
+        for (lower, upper) in [(&Tree::new(), &below), (&below, &all)] {
+            let tar = directory.join("difference.tar");
+            fs::write(&tar, written_difference(lower, upper, &layers)).unwrap();
+            umoci(&["raw", "add-layer", "--image", &name, tar.to_str().unwrap()]);
+        }
+        compare(&unpacked(directory), &without_devices(expected(case)))
+    });
+}
+
+fn umoci(arguments: &[&str]) {
+    let output = Command::new("umoci").args(arguments).output().expect("umoci is needed for this test");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
