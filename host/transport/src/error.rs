@@ -168,8 +168,14 @@ fn class_of_store(error: &kiln_store::Error) -> Class {
     }
 }
 
-fn class_of_registry(_error: &kiln_registry::Error) -> Class {
-    Class::Other
+fn class_of_registry(error: &kiln_registry::Error) -> Class {
+    if error.is_digest_mismatch() {
+        Class::DigestMismatch
+    } else if error.is_corrupt() {
+        Class::Corrupt
+    } else {
+        Class::Other
+    }
 }
 
 /// Readers carry what their crates say.

@@ -3,7 +3,7 @@
 use super::BlobSource;
 use crate::Error;
 use kiln_image::digest::Digest;
-use kiln_image::manifest::{Content, Descriptor, Document, Manifest, Platform, media_type};
+use kiln_image::manifest::{Content, Descriptor, Document, Manifest, Platform, REF_NAME, media_type};
 
 /// Indexes within indexes. Nobody makes more than two; a layout made to do harm may.
 const DEPTH_LIMIT: usize = 8;
@@ -40,7 +40,10 @@ pub(crate) fn select(
     pinned: Option<&Digest>,
 ) -> Result<Selected, Error> {
     let (mut candidates, mut digests, mut index) = (candidates.to_vec(), Vec::new(), None);
-    for _ in 0..DEPTH_LIMIT {
+    for depth in 0..DEPTH_LIMIT {
+        if depth == 0 {
+            check_choice(source, &candidates, platform, pinned)?;
+        }
         let descriptor = one(source, &candidates, platform, pinned)?;
         let document = source.document(&descriptor)?;
         digests.push(document.digest);
@@ -61,6 +64,34 @@ pub(crate) fn is_image(descriptor: &Descriptor) -> bool {
         || media_type::is_known(&descriptor.media_type)
         || media_type::DOCKER_SCHEMA_1.contains(&descriptor.media_type.as_str());
     known && descriptor.artifact_type.is_none() && !unknown
+}
+
+/// Within an index the first that fits is meant, but what a layout lists are images of their own: there has to be one only.
+fn check_choice(
+    source: &dyn BlobSource,
+    candidates: &[Descriptor],
+    platform: &Platform,
+    pinned: Option<&Digest>,
+) -> Result<(), Error> {
+    let may_be = |candidate: &&Descriptor| {
+        is_image(candidate) && candidate.platform.as_ref().is_none_or(|offered| platform.accepts(offered))
+    };
+    let fitting: Vec<&Descriptor> = candidates.iter().filter(may_be).collect();
+    let is_pinned = candidates.iter().any(|candidate| Some(&candidate.digest) == pinned);
+    let differ = |a: &Descriptor, b: &Descriptor| {
+        a.digest != b.digest && (a.platform == b.platform || a.platform.is_none() || b.platform.is_none())
+    };
+    if is_pinned || !fitting.windows(2).any(|pair| differ(pair[0], pair[1])) {
+        return Ok(());
+    }
+    let tags: Vec<&str> =
+        fitting.iter().filter_map(|entry| entry.annotations.get(REF_NAME).map(String::as_str)).collect();
+    let which = if tags.is_empty() {
+        "`:@INDEX`, from 0".to_owned()
+    } else {
+        format!("its tag, one of {}", tags.join(", "))
+    };
+    Err(Error::usage(format!("{} holds {} images; choose one by {which}", source.name(), fitting.len())))
 }
 
 fn one(
