@@ -15,7 +15,8 @@ use crate::whiteout::{self, Change};
 use std::collections::BTreeSet;
 
 /// The items of a tree in which deletions are files, in the order of a layer. Such a tree is read from a
-/// directory, or from an archive with [`Tree::from_layer_archive`].
+/// directory, or from an archive with [`Tree::from_layer_archive`]. The root is among them only where it
+/// is opaque.
 ///
 /// # Errors
 /// When a whiteout does not say of what, or a file is only a reference to one elsewhere, by overlayfs's
@@ -30,7 +31,16 @@ pub fn items(tree: &Tree) -> Result<Vec<TreeItem<'_>>, Error> {
             present.push(item);
         }
     }
+    if hidden.opaque.contains(&b""[..]) {
+        present.insert(0, root(tree));
+    }
     Ok(hidden.with(present))
+}
+
+fn root(tree: &Tree) -> TreeItem<'static> {
+    let metadata = tree.node(Tree::ROOT).metadata.clone();
+    let item = LayerItem::Entry(Entry { path: Vec::new(), metadata, kind: EntryKind::Directory });
+    TreeItem { item, size: 0, extents: &[] }
 }
 
 #[derive(Default)]
@@ -148,7 +158,12 @@ mod tests {
     #[test]
     fn both_dialects_become_the_one_of_images() {
         let directory = EntryKind::Directory;
-        let cases: [(&[Entry], &[&str], &[&str]); 7] = [
+        let cases: [(&[Entry], &[&str], &[&str]); 8] = [
+            (
+                &[entry(".wh..wh..opq", EMPTY, ""), entry("n", EMPTY, "")],
+                &["", ".wh..wh..opq", "n"],
+                &["n 5"],
+            ),
             (
                 &[entry("a", directory.clone(), ""), entry("a/x", DEVICE, "")],
                 &["a", "a/.wh.x"],
