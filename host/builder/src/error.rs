@@ -122,8 +122,6 @@ pub(crate) enum Kind {
     #[error("{what}")]
     Import { what: String, source: kiln_transport::Error },
     #[error("cannot write {dest}")]
-    Write { dest: String, source: io::Error },
-    #[error("cannot write {dest}")]
     Written { dest: String, source: kiln_transport::Error },
 }
 
@@ -132,7 +130,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match &*self.0 {
             Kind::Within { error, .. } => error.class(),
-            Kind::Import { source, .. } => class_of_transport(source),
+            Kind::Import { source, .. } | Kind::Written { source, .. } => class_of_transport(source),
             Kind::BuildFile(_)
             | Kind::ReadBuildFile { .. }
             | Kind::Request(_)
@@ -170,9 +168,7 @@ impl Error {
             | Kind::Compare { .. }
             | Kind::GuestFile { .. }
             | Kind::ScratchWrite { .. }
-            | Kind::Temporary { .. }
-            | Kind::Write { .. }
-            | Kind::Written { .. } => Class::Other,
+            | Kind::Temporary { .. } => Class::Other,
         }
     }
 
@@ -196,8 +192,18 @@ impl Error {
     }
 }
 
-fn class_of_transport(_error: &kiln_transport::Error) -> Class {
-    Class::Other
+fn class_of_transport(error: &kiln_transport::Error) -> Class {
+    if error.is_truncated() {
+        Class::TruncatedInput
+    } else if error.is_digest_mismatch() {
+        Class::DigestMismatch
+    } else if error.is_corrupt() || error.is_unsupported() {
+        Class::CorruptInput
+    } else if error.is_usage() {
+        Class::Usage
+    } else {
+        Class::Other
+    }
 }
 
 fn class_of_input(error: &kiln_image::Error) -> Class {

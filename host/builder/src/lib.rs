@@ -13,7 +13,6 @@ mod event;
 mod execute;
 mod guest;
 mod inputs;
-mod interim;
 mod interrupt;
 mod output_spec;
 mod packing;

@@ -4,9 +4,11 @@ use crate::{
     Error,
     error::Kind,
     event::{Event, Observer},
-    interim,
 };
-use kiln_image::{manifest::Platform, reference::ImageReference};
+use kiln_image::{
+    manifest::Platform,
+    reference::{ImageReference, Location},
+};
 use kiln_transport::{Imported, OutputImage, OutputSpec, Transport, Written};
 
 /// Brings images into the store and out of it.
@@ -26,20 +28,23 @@ pub trait Places {
 
 impl Places for Transport<'_> {
     fn import(&self, reference: &ImageReference, platform: &Platform) -> Result<Imported, Error> {
-        if let Some(imported) = interim::import(reference, self.store) {
-            return imported;
-        }
-        let what = || format!("cannot use {}", reference.location);
+        let what = || format!("cannot use {}", shown(&reference.location));
         let imported = Transport::import(self, reference, platform);
         Ok(imported.map_err(|source| Kind::Import { what: what(), source })?)
     }
 
     fn write(&self, images: &[OutputImage], spec: &OutputSpec) -> Result<Written, Error> {
-        if let Some(written) = interim::write(images, spec, self.store, self.threads) {
-            return written;
-        }
         let written = Transport::write(self, images, spec);
-        Ok(written.map_err(|source| Kind::Written { dest: spec.dest.location.to_string(), source })?)
+        Ok(written.map_err(|source| Kind::Written { dest: shown(&spec.dest.location), source })?)
+    }
+}
+
+/// For people. An archive of docker's needs no more than its name, as it was always shown.
+pub(crate) fn shown(location: &Location) -> String {
+    let text = location.to_string();
+    match location {
+        Location::DockerArchive { .. } => text.replacen("docker-archive:", "", 1),
+        _ => text,
     }
 }
 

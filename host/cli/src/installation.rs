@@ -51,16 +51,5 @@ fn is_writable(dir: &Path) -> bool {
 
 /// For images in registries.
 pub fn registry() -> Result<kiln_registry::Client> {
-    let settings = kiln_registry::Settings {
-        credentials: None,
-        auth_files: Vec::new(),
-        tls_verify: true,
-        certificate_directories: Vec::new(),
-        mirrors: Vec::new(),
-        retries: 5,
-        backoff: std::time::Duration::from_secs(1),
-        idle_timeout: std::time::Duration::from_secs(60),
-        chunk_size: None,
-    };
-    Ok(kiln_registry::Client::new(settings)?)
+    Ok(kiln_registry::Client::new(kiln_registry::Settings::default())?)
 }

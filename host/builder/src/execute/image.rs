@@ -16,7 +16,7 @@ use kiln_image::{
     config::{Change, ContainerConfig, ImageConfig, Timestamp},
     digest::Digest,
     manifest::Platform,
-    reference::ImageReference,
+    reference::{ImageReference, Location},
 };
 use kiln_store::{Layer, StoredImage};
 
@@ -385,10 +385,10 @@ pub(crate) fn import(
     platform: &Platform,
     surroundings: Surroundings,
 ) -> Result<StoredImage, Error> {
-    let place = reference.location.to_string();
-    // A file needs no more than its name, as it was always shown.
-    let place = place.strip_prefix("docker-archive:").unwrap_or(&place);
-    surroundings.phase(&format!("importing {place}"));
+    // Of a registry it is told what is fetched.
+    if !matches!(reference.location, Location::Registry(_)) {
+        surroundings.phase(&format!("importing {}", crate::places::shown(&reference.location)));
+    }
     let imported = surroundings.places.import(reference, platform);
     surroundings.check()?;
     Ok(imported?.image)
