@@ -3,6 +3,7 @@
 use crate::error::Context;
 use crate::plan::{Plan, PlannedBlob};
 use crate::{Error, Event, Observer};
+use kiln_image::digest::Digest;
 use kiln_image::reference::RegistryReference;
 use kiln_registry::Client;
 use std::num::NonZeroUsize;
@@ -29,7 +30,7 @@ pub(crate) fn push(
     for document in &plan.documents {
         let is_top = document.digest == top.descriptor.digest;
         if !is_top && !is_referrer(plan, document.digest) {
-            push_document(document, &to.with_digest(document.digest), client)?;
+            push_document(document, &untagged(to, document.digest), client)?;
         }
     }
     // By digest first: what is said about it names it.
@@ -39,12 +40,17 @@ pub(crate) fn push(
         }
     }
     for document in plan.documents.iter().filter(|document| is_referrer(plan, document.digest)) {
-        push_document(document, &to.with_digest(document.digest), client)?;
+        push_document(document, &untagged(to, document.digest), client)?;
     }
     Ok(())
 }
 
-fn is_referrer(plan: &Plan<'_>, digest: kiln_image::digest::Digest) -> bool {
+/// The same repository without the tag, which is another document's.
+fn untagged(to: &RegistryReference, digest: Digest) -> RegistryReference {
+    format!("{}/{}@{digest}", to.domain(), to.path()).parse().expect("its parts were parsed before")
+}
+
+fn is_referrer(plan: &Plan<'_>, digest: Digest) -> bool {
     plan.referrers.iter().any(|referrer| referrer.digest == digest)
 }
 

@@ -1,0 +1,184 @@
+//! Images to and from Debian's docker-registry on loopback.
+
+mod server;
+
+use kiln_image::compress::Compression;
+use kiln_image::config::ImageConfig;
+use kiln_image::manifest::{Annotations, Platform};
+use kiln_image::reference::ImageReference;
+use kiln_registry::{Client, Settings};
+use kiln_store::Store;
+use kiln_transport::{
+    Attachment, CopyOptions, Event, ImageAnnotations, Observer, OutputImage, OutputSpec, Transport,
+};
+use server::Server;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts blobs that passed.
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Observer for Counter {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Blob { done, size, .. } = event
+            && done == size
+        {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+struct Room {
+    directory: tempfile::TempDir,
+    store: Store,
+    client: Client,
+    counter: Counter,
+}
+
+impl Room {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let client = Client::new(Settings { tls_verify: false, ..Settings::default() }).unwrap();
+        Self { directory, store, client, counter: Counter::default() }
+    }
+
+    fn transport(&self) -> Transport<'_> {
+        let threads = NonZeroUsize::new(3).unwrap();
+        Transport { store: &self.store, registry: &self.client, threads, observer: &self.counter }
+    }
+
+    fn image(&self, architecture: &str) -> OutputImage {
+        let layers = ["lower", "upper", architecture].map(|content| {
+            let mut new = self.store.new_layer(&[Compression::GZIP], NonZeroUsize::MIN).unwrap();
+            new.write_all(&tar(&self.directory.path().join("tree"), content)).unwrap();
+            new.finish().unwrap()
+        });
+        let mut config = ImageConfig::scratch(architecture, "linux");
+        config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+        let json = config.to_json();
+        let image = self.store.keep_image(config, json, layers.to_vec()).unwrap();
+        OutputImage {
+            image,
+            names: Vec::new(),
+            annotations: ImageAnnotations::default(),
+            attachments: Vec::new(),
+        }
+    }
+}
+
+fn tar(root: &Path, content: &str) -> Vec<u8> {
+    std::fs::create_dir_all(root).unwrap();
+    std::fs::write(root.join(content), content).unwrap();
+    let bytes = output(
+        Command::new("tar")
+            .args(["--create", "--mtime=@0", "--owner=0", "--group=0", "--file=-", "--directory"])
+            .arg(root)
+            .arg("."),
+    );
+    std::fs::remove_dir_all(root).unwrap();
+    bytes
+}
+
+/// Runs a program that has to be installed and to succeed.
+fn output(command: &mut Command) -> Vec<u8> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().unwrap_or_else(|e| panic!("cannot run {name} (is it installed?): {e}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+fn spec(dest: &str) -> OutputSpec {
+    let dest = dest.parse().unwrap();
+    OutputSpec { dest, compression: None, force_compression: false, dialect: None }
+}
+
+fn skopeo(from: &str, to: &str) {
+    output(
+        Command::new("skopeo")
+            .args([
+                "--insecure-policy",
+                "copy",
+                "--quiet",
+                "--src-tls-verify=false",
+                "--dest-tls-verify=false",
+            ])
+            .args([from, to]),
+    );
+}
+
+#[test]
+fn what_is_pushed_is_pulled() {
+    let server = Server::start();
+    let room = Room::new();
+    let image = room.image("amd64");
+    let reference = server.reference("some/thing:1");
+    let written = room.transport().write(std::slice::from_ref(&image), &spec(&reference)).unwrap();
+    // By skopeo, into a directory and back under another name.
+    let dir = format!("dir:{}", room.directory.path().join("dir").display());
+    skopeo(&reference, &dir);
+    let other = server.reference("other/thing:2");
+    skopeo(&dir, &other);
+    for reference in [&reference, &dir, &other] {
+        let fresh = Room::new();
+        let read = fresh.transport().import(&reference.parse().unwrap(), &Platform::default()).unwrap();
+        assert_eq!(read.image.image_id, image.image.image_id, "{reference}");
+        assert_eq!(read.image.manifest.as_ref().map(|manifest| manifest.digest), written.digest);
+        let fetched = fresh.counter.0.swap(0, Ordering::Relaxed);
+        assert_eq!(fetched, 3, "{reference}");
+        // Again: nothing but the manifest is fetched.
+        fresh.transport().import(&reference.parse().unwrap(), &Platform::default()).unwrap();
+        assert_eq!(fresh.counter.0.load(Ordering::Relaxed), 0);
+    }
+    // By digest.
+    let pinned = format!("{}@{}", server.reference("some/thing"), written.digest.unwrap());
+    let read = Room::new().transport().import(&pinned.parse().unwrap(), &Platform::default()).unwrap();
+    assert_eq!(read.image.image_id, image.image.image_id);
+}
+
+#[test]
+fn several_platforms_share_a_tag() {
+    let server = Server::start();
+    let room = Room::new();
+    let images = [room.image("amd64"), room.image("arm64")];
+    let reference = server.reference("multi:1");
+    let written = room.transport().write(&images, &spec(&reference)).unwrap();
+    let options = CopyOptions { all: true, preserve_digests: true, ..CopyOptions::default() };
+    let copied = server.reference("copied:1");
+    let source: ImageReference = reference.parse().unwrap();
+    let again = Room::new();
+    let copy = again.transport().copy(&[source], &copied.parse().unwrap(), &options).unwrap();
+    assert_eq!(copy.digest, written.digest);
+    for image in &images {
+        let platform = Platform::of(&image.image.config);
+        for reference in [&reference, &copied] {
+            let read = again.transport().import(&reference.parse().unwrap(), &platform).unwrap();
+            assert_eq!(read.image.image_id, image.image.image_id);
+        }
+    }
+}
+
+#[test]
+fn what_is_said_about_an_image_is_pushed_with_it() {
+    let server = Server::start();
+    let room = Room::new();
+    let mut image = room.image("amd64");
+    image.attachments.push(Attachment {
+        artifact_type: "application/spdx+json".into(),
+        bytes: b"{}".to_vec(),
+        annotations: Annotations::new(),
+    });
+    let reference = server.reference("said:1");
+    room.transport().write(&[image], &spec(&reference)).unwrap();
+    let options = CopyOptions { referrers: true, ..CopyOptions::default() };
+    let layout = format!("oci:{}", room.directory.path().join("layout").display());
+    room.transport().copy(&[reference.parse().unwrap()], &layout.parse().unwrap(), &options).unwrap();
+    let index = std::fs::read_to_string(room.directory.path().join("layout/index.json")).unwrap();
+    assert!(index.contains("application/spdx+json"), "{index}");
+    let read = Room::new().transport().import(&reference.parse().unwrap(), &Platform::default()).unwrap();
+    assert_eq!(read.image.layers.len(), 3);
+}
