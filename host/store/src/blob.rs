@@ -4,16 +4,19 @@ use crate::error::Kind;
 use crate::held::{self, Layer, LayerBlob};
 use crate::pending::Pending;
 use crate::tar_file::TarFile;
-use crate::{Error, Store};
+use crate::{Error, Store, pending};
 use kiln_image::compress::Decompressor;
 use kiln_image::digest::{Digest, Hashed, Hasher, HashingWriter};
 use kiln_image::manifest::Descriptor;
+use kiln_image::reference::RegistryReference;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Bytes of the tar that go from one thread to the other at once.
 const PIECE_SIZE: usize = 256 * 1024;
+/// Bytes of a repository's name with tag and digest, and more.
+const ORIGIN_LIMIT: u64 = 1024;
 /// Pieces on their way at most.
 const PIECES: usize = 8;
 
@@ -57,6 +60,28 @@ impl Store {
         check(Kind::BlobDigest, &descriptor.digest, &hashed.digest)?;
         check(Kind::LayerDigest, diff_id, &unpacked.digest)?;
         self.keep_blob_layer(descriptor, diff_id, tar, unpacked.size, pending)
+    }
+
+    /// Notes which repository a blob came from, so that pushing it to another of the same registry need not send it.
+    ///
+    /// # Errors
+    /// When the note cannot be written.
+    pub fn note_origin(&self, blob: &Digest, repository: &RegistryReference) -> Result<(), Error> {
+        pending::write_file(&self.tmp(), &self.origin_path(blob), repository.to_string().as_bytes())?;
+        Ok(())
+    }
+
+    /// The repository a blob came from, as far as that was noted.
+    ///
+    /// # Errors
+    /// When the note is there but cannot be read.
+    pub fn origin(&self, blob: &Digest) -> Result<Option<RegistryReference>, Error> {
+        let path = self.origin_path(blob);
+        let Some(file) = held::hold(&path)? else { return Ok(None) };
+        let mut text = String::new();
+        // A damaged note is as good as none.
+        let read = file.take(ORIGIN_LIMIT).read_to_string(&mut text);
+        Ok(read.ok().and_then(|_| text.parse().ok()))
     }
 
     fn keep_blob_layer(

@@ -120,6 +120,11 @@ impl Store {
         self.place(Place::Blobs).join(format!("{}.{}", diff_id.hex(), blob.hex()))
     }
 
+    /// Where it is noted which repository a blob came from.
+    pub(crate) fn origin_path(&self, blob: &Digest) -> PathBuf {
+        self.place(Place::Blobs).join(format!("{}.origin", blob.hex()))
+    }
+
     pub(crate) fn manifest_path(&self, digest: &Digest) -> PathBuf {
         self.place(Place::Manifests).join(format!("{}.json", digest.hex()))
     }

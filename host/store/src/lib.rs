@@ -6,6 +6,7 @@
 //! ```text
 //! layers/<diff ID>.tar                a layer, uncompressed: exactly the bytes of that digest
 //! blobs/<diff ID>.<digest>            the same, compressed: exactly the bytes of the second digest
+//! blobs/<digest>.origin               the repository such a blob came from
 //! compressed/<format>/<diff ID>.<how> which blob kiln's own compression gives: `.gzip-6`, `.zstd-3`
 //! images/<image ID>.json              an image's configuration, which names its layers
 //! images/<image ID>.manifest          the digest of the manifest it came with last

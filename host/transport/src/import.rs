@@ -212,7 +212,11 @@ impl<'a> Transport<'a> {
             return Ok(layer);
         }
         let reader = Progress::new(source.open(descriptor)?, descriptor, self.observer);
-        self.store.import_blob_layer(descriptor, diff_id, reader).context(what)
+        let layer = self.store.import_blob_layer(descriptor, diff_id, reader).context(what)?;
+        if let Some(repository) = source.repository() {
+            self.store.note_origin(&descriptor.digest, repository).context(what)?;
+        }
+        Ok(layer)
     }
 
     fn import_other(

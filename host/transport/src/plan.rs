@@ -178,6 +178,9 @@ impl Transport<'_> {
         let mut layers = Vec::new();
         for layer in &image.layers {
             let (descriptor, segment) = self.form(layer, spec, dialect)?;
+            if let Location::Registry(to) = &spec.dest.location {
+                self.add_origin(&descriptor.digest, to, plan)?;
+            }
             plan.add_blob(&descriptor, BlobBytes::File(segment));
             layers.push(descriptor);
         }
@@ -190,6 +193,18 @@ impl Transport<'_> {
             attach(attachment, &document, plan);
         }
         Ok(document)
+    }
+
+    /// Where the registry may have a blob already.
+    fn add_origin(&self, blob: &Digest, to: &RegistryReference, plan: &mut Plan<'_>) -> Result<(), Error> {
+        let origin = self.store.origin(blob).context(|| "cannot look into the store".to_owned())?;
+        let is_new = |origin: &RegistryReference| {
+            origin.domain() == to.domain()
+                && plan.mount_from.iter().all(|known| known.path() != origin.path())
+        };
+        let origin = origin.filter(is_new);
+        plan.mount_from.extend(origin);
+        Ok(())
     }
 
     /// A layer in the form it is to have: as it came where that will do, else from the store's compressed forms.

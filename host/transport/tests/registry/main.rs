@@ -134,6 +134,12 @@ fn what_is_pushed_is_pulled() {
         fresh.transport().import(&reference.parse().unwrap(), &Platform::default()).unwrap();
         assert_eq!(fresh.counter.0.load(Ordering::Relaxed), 0);
     }
+    // Into another repository: by mounting.
+    let fresh = Room::new();
+    let read = fresh.transport().import(&reference.parse().unwrap(), &Platform::default()).unwrap();
+    let again = OutputImage { image: read.image, ..image.clone() };
+    let third = server.reference("third:3");
+    assert_eq!(fresh.transport().write(&[again], &spec(&third)).unwrap().digest, written.digest);
     // By digest.
     let pinned = format!("{}@{}", server.reference("some/thing"), written.digest.unwrap());
     let read = Room::new().transport().import(&pinned.parse().unwrap(), &Platform::default()).unwrap();
