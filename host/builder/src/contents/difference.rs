@@ -3,18 +3,12 @@
 use super::{Content, Files, Packing, Surroundings, cannot_pack, files, source::Sources};
 use crate::{Error, error::Kind};
 use kiln_image::{
-    difference::{Mtimes, difference},
+    difference::{Mtimes, difference, same_bytes},
     layer::{LayerWriter, TreeItem},
-    tree::{Content as NodeContent, Extent, Node, Tree},
+    tree::{Extent, Node, Tree},
 };
 use kiln_store::{Layer, Store};
-use std::{
-    io::{self, Write},
-    os::unix::fs::FileExt,
-};
-
-/// Bytes compared at once.
-const COMPARED_AT_ONCE: usize = 256 * 1024;
+use std::io::{self, Write};
 
 /// What a layer is to make of the files below.
 pub(crate) struct Difference<'a> {
@@ -91,10 +85,7 @@ fn items<'t>(
     sources: &Sources,
     mtimes: Mtimes,
 ) -> Result<Vec<TreeItem<'t>>, Error> {
-    let mut same = |lower: &Node, upper: &Node| {
-        let doing = || "compare files with those below".to_owned();
-        same_bytes(lower, upper, sources).map_err(|error| kiln_image::Error::from_io(error, doing))
-    };
+    let mut same = |lower: &Node, upper: &Node| sources.with_reader(|read| same_bytes(lower, upper, read));
     difference(lower, upper, mtimes, &mut same).map_err(|source| cannot_pack(sources.store(), source))
 }
 
@@ -111,32 +102,6 @@ fn write<W: Write>(
     let mut writer = LayerWriter::new(out, epoch);
     let written = sources.with_reader(|read| writer.write_items(items, read));
     written.and_then(|()| writer.finish()).map_err(failed)
-}
-
-/// Two regular files of one size.
-fn same_bytes(lower: &Node, upper: &Node, sources: &Sources) -> io::Result<bool> {
-    let (NodeContent::File { size, extents }, NodeContent::File { extents: others, .. }) =
-        (&lower.content, &upper.content)
-    else {
-        return Ok(false);
-    };
-    if extents == others {
-        return Ok(true);
-    }
-    sources.with_reader(|read| {
-        let (mut one, mut other) = (vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);
-        let mut position = 0;
-        while position < *size {
-            let length = usize::try_from(size - position).unwrap_or(usize::MAX).min(COMPARED_AT_ONCE);
-            read_range(extents, position, &mut one[..length], read)?;
-            read_range(others, position, &mut other[..length], read)?;
-            if one[..length] != other[..length] {
-                return Ok(false);
-            }
-            position += length as u64;
-        }
-        Ok(true)
-    })
 }
 
 /// Fills `buffer` from `position` of a file; what no extent covers is zero.
@@ -157,9 +122,4 @@ pub(super) fn read_range(
         }
     }
     Ok(())
-}
-
-/// Fills a buffer from a layer.
-pub(super) fn read_layer(layer: &Layer, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-    layer.file.read_exact_at(buffer, offset)
 }

@@ -7,6 +7,7 @@ mod accounts;
 mod difference;
 mod directory;
 mod files;
+mod overlay;
 mod source;
 mod split;
 mod unchanged;
@@ -14,6 +15,7 @@ mod unchanged;
 pub(crate) use accounts::set_password;
 pub(crate) use difference::{Change, Difference, joined};
 pub(crate) use files::Files;
+pub(crate) use overlay::of_overlay;
 pub(crate) use source::Sources;
 pub(crate) use split::Split;
 

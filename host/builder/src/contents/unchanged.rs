@@ -1,23 +1,16 @@
 //! Leaves out of contents what the base image has already.
 
-use super::{
-    Files, Sources,
-    difference::{read_layer, read_range},
-};
+use super::{Files, Sources};
 use crate::{Error, error::Kind};
 use kiln_image::{
+    difference::same_bytes,
     entry::Metadata,
     path,
-    tree::{Content, Extent, NodeId, Tree},
+    tree::{Content, NodeId, Tree},
 };
-use kiln_store::Layer;
-use std::io;
-
-/// Bytes compared at once.
-const COMPARED_AT_ONCE: usize = 256 * 1024;
 
 /// Takes every file out of `tree` that the base has with the same contents and metadata, and the
-/// directories in which nothing is left. A time counts only if it is before `epoch`: later ones say
+/// directories in which nothing is left. The sources begin with the base's layers. A time counts only if it is before `epoch`: later ones say
 /// when the build was, not what the file is.
 pub(super) fn leave_out(tree: &mut Tree, sources: &Sources, base: &Files, epoch: i64) -> Result<(), Error> {
     let names: Vec<(Vec<u8>, NodeId)> = tree.walk().skip(1).collect();
@@ -50,13 +43,13 @@ fn is_unchanged(
             let old_time = Metadata { mtime: new.metadata.mtime, ..old.metadata.clone() };
             Ok(children.is_empty() && new.metadata == old_time)
         }
-        (Content::File { size, extents }, Content::File { size: old_size, extents: old_extents }) => {
-            if size != old_size || !is_same_metadata(&new.metadata, &old.metadata, epoch) {
+        (Content::File { .. }, Content::File { .. }) => {
+            if !is_same_metadata(&new.metadata, &old.metadata, epoch) {
                 return Ok(false);
             }
-            let compared = has_same_bytes(*size, extents, sources, old_extents, &base.layers);
+            let compared = sources.with_reader(|read| same_bytes(new, old, read));
             let what = || format!("cannot compare {} with the base's", String::from_utf8_lossy(path));
-            Ok(compared.map_err(|source| Kind::Compare { what: what(), source })?)
+            Ok(compared.map_err(|source| Kind::Image { what: what(), source })?)
         }
         (new_content, old_content) => {
             Ok(new_content == old_content && is_same_metadata(&new.metadata, &old.metadata, epoch))
@@ -67,30 +60,4 @@ fn is_unchanged(
 fn is_same_metadata(new: &Metadata, old: &Metadata, epoch: i64) -> bool {
     let mtime = if new.mtime >= epoch { old.mtime } else { new.mtime };
     Metadata { mtime, ..new.clone() } == *old
-}
-
-fn has_same_bytes(
-    size: u64,
-    extents: &[Extent],
-    sources: &Sources,
-    old_extents: &[Extent],
-    layers: &[Layer],
-) -> io::Result<bool> {
-    sources.with_reader(|read_new| {
-        let mut read_old = |source: u32, offset: u64, buffer: &mut [u8]| {
-            read_layer(&layers[source as usize], offset, buffer)
-        };
-        let (mut new, mut old) = (vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);
-        let mut position = 0;
-        while position < size {
-            let length = usize::try_from(size - position).unwrap_or(usize::MAX).min(COMPARED_AT_ONCE);
-            read_range(extents, position, &mut new[..length], read_new)?;
-            read_range(old_extents, position, &mut old[..length], &mut read_old)?;
-            if new[..length] != old[..length] {
-                return Ok(false);
-            }
-            position += length as u64;
-        }
-        Ok(true)
-    })
 }

@@ -69,7 +69,8 @@ fn layer_label(stage: &Stage, number: usize) -> String {
     format!("{}layer {}, ", stage.label, number + 1)
 }
 
-/// A finished layer: its bytes as they are, so that its digest is known elsewhere too.
+/// A finished layer: its bytes as they are, so that its digest is known elsewhere too; unless what is gone is marked in
+/// overlayfs's way, which images do not know.
 fn finished(builder: &ImageBuilder, stage: &Stage, tar: &Path) -> Result<Layer, Error> {
     let surroundings = builder.surroundings;
     surroundings.phase(&format!("{}taking {}", stage.label, tar.display()));
@@ -82,9 +83,15 @@ fn finished(builder: &ImageBuilder, stage: &Stage, tar: &Path) -> Result<Layer, 
     let doing = || format!("decompress {}", tar.display());
     io::copy(&mut input, &mut layer).map_err(|error| corrupt(kiln_image::Error::from_io(error, doing)))?;
     let layer = packing::finish(layer)?;
+    let out = || packing::new_layer(surroundings.store, &stage.compressions, builder.request.threads);
+    let within = |error: Error| error.within(&tar.display().to_string());
+    let layer = match contents::of_overlay(&layer, surroundings.store, out).map_err(within)? {
+        Some(rewritten) => packing::finish(rewritten)?,
+        None => layer,
+    };
     // That it is a layer shows when it is laid over what is below.
     let all = [stage.layers(), vec![layer.clone()]].concat();
-    Files::of(&all).map_err(|error| error.within(&tar.display().to_string()))?;
+    Files::of(&all).map_err(within)?;
     Ok(layer)
 }
 

@@ -47,7 +47,7 @@ pub(super) fn plan(request: &BuildRequest) -> Result<Vec<PlannedOutput>, Error> 
 
 fn planned(request: &BuildRequest, spec: &OutputSpec, ids: &[String]) -> Result<PlannedOutput, Error> {
     let images = chosen(request, ids)?;
-    if !request.names.is_empty() && images.len() > 1 {
+    if !request.names.is_empty() && images.len() > 1 && !have_own_platforms(request, &images) {
         let message = format!("a name cannot be that of {} images; choose one of them", images.len());
         return Err(Kind::Request(message).into());
     }
@@ -55,6 +55,14 @@ fn planned(request: &BuildRequest, spec: &OutputSpec, ids: &[String]) -> Result<
     let mut spec = spec.clone();
     spec.dialect = dialect(&spec, &plans)?;
     Ok(PlannedOutput { spec, images })
+}
+
+/// Images for different machines may share a name.
+fn have_own_platforms(request: &BuildRequest, images: &[usize]) -> bool {
+    let platform = |index: &usize| request.file.images[*index].platform.as_ref();
+    let is_alone =
+        |index: &usize| images.iter().filter(|other| platform(other) == platform(index)).count() == 1;
+    images.iter().all(is_alone)
 }
 
 fn chosen(request: &BuildRequest, ids: &[String]) -> Result<Vec<usize>, Error> {
