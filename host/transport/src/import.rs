@@ -14,7 +14,7 @@ use kiln_image::reference::{Choice, ImageReference, Location, TagChoice};
 use kiln_store::{Layer, StoredImage};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -102,6 +102,9 @@ impl<'a> Transport<'a> {
     pub(crate) fn import_every(&self, reference: &ImageReference) -> Result<Vec<Imported>, Error> {
         let source = match self.open(&reference.location)? {
             Opened::Blobs(source) => source,
+            Opened::Other(Location::DockerArchive { path, choice: Choice::Only }, file) => {
+                return self.import_docker_images(&path, file);
+            }
             Opened::Other(location, file) => {
                 let platform = Platform::default();
                 let pinned = reference.digest.as_ref();
@@ -257,6 +260,27 @@ impl<'a> Transport<'a> {
         };
         let (image, names) = taken.context(|| format!("cannot take in docker-archive:{path}"))?;
         Ok(Imported { image, names, annotations: ImageAnnotations::default() })
+    }
+
+    /// All images of an archive, one after the other: layers that are in the store are only looked at again.
+    fn import_docker_images(&self, path: &str, file: Option<File>) -> Result<Vec<Imported>, Error> {
+        let file = match file {
+            Some(file) => file,
+            None => crate::source::plain(open(path)?, path, self.store)?,
+        };
+        let mut imported = Vec::new();
+        loop {
+            (&file).rewind().map_err(|e| Error::file("read", Path::new(path), e))?;
+            let taken = self.store.import_named_stream(&file, &Choice::Index(imported.len()), None);
+            match taken.context(|| format!("cannot take in docker-archive:{path}")) {
+                Ok((image, names)) => {
+                    imported.push(Imported { image, names, annotations: ImageAnnotations::default() });
+                }
+                // That was the last one.
+                Err(error) if error.is_usage() && !imported.is_empty() => return Ok(imported),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// An image that says nothing but its layers and platform.

@@ -454,3 +454,29 @@ fn several_sources_make_one_layout() {
         assert_eq!(read.names.iter().map(ToString::to_string).collect::<Vec<_>>(), [name]);
     }
 }
+
+#[test]
+fn a_docker_archive_holds_several_images() {
+    let room = Room::new();
+    let mut images = [room.image("amd64"), room.image("arm64")];
+    images[1].names = vec!["example.org/b:2".parse().unwrap(), "example.org/c:3".parse().unwrap()];
+    for dest in ["docker-archive:a.tar", "docker-archive:a.tar.gz", "docker-archive:a.tar.zst"] {
+        room.write(&images, dest).unwrap();
+        let all = room.transport().import_all(&room.reference(dest)).unwrap();
+        let ids = |images: &[Imported]| images.iter().map(|image| image.image.image_id).collect::<Vec<_>>();
+        assert_eq!(ids(&all), images.clone().map(|image| image.image.image_id), "{dest}");
+        assert_eq!(all[1].names, images[1].names);
+        let chosen = room.import(&format!("{dest}:example.org/c:3")).unwrap();
+        assert_eq!(chosen.image.image_id, images[1].image.image_id);
+        assert!(room.import(dest).unwrap_err().is_usage());
+    }
+    // Each of them by skopeo.
+    for name in ["example.org/some/thing:1", "example.org/c:3"] {
+        room.skopeo_copy(&format!("docker-archive:a.tar:{name}"), &format!("dir:{}", name.len()));
+        assert_eq!(room.skopeo_layers(&format!("dir:{}", name.len())), 2);
+    }
+    let all = CopyOptions { all: true, ..CopyOptions::default() };
+    room.copy("docker-archive:a.tar", "oci:layout", &all).unwrap();
+    let copied = room.import("oci:layout:example.org/some/thing:1").unwrap();
+    assert_eq!(copied.image.image_id, images[0].image.image_id);
+}

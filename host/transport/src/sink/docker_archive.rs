@@ -1,6 +1,6 @@
 //! `docker-archive:`, loadable by old and new daemons.
 
-use super::file;
+use super::{docker_images, file};
 use crate::error::Context;
 use crate::{Error, OutputImage, Transport};
 use kiln_image::compress::Compression;
@@ -20,7 +20,7 @@ pub(crate) fn write(
     let mut layers = Layers { transport, images, compression };
     file::write(path, |out| {
         let [output] = images else {
-            return Err(Error::usage(format!("docker-archive:{path} takes one image for now")));
+            return docker_images::write(out, compression, images, &mut layers);
         };
         let json = &output.image.config_json;
         docker_archive::write(out, compression, json, &output.names, &mut layers).context(what)?;

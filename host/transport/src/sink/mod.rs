@@ -4,6 +4,7 @@
 mod archive;
 mod directory;
 mod docker_archive;
+mod docker_images;
 mod file;
 mod layout;
 mod pending;
