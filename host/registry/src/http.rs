@@ -248,6 +248,9 @@ pub(crate) fn resolve(base: &str, location: &str) -> Option<String> {
     let uri: Uri = base.parse().ok()?;
     let resolved = if location.starts_with("https://") || location.starts_with("http://") {
         location.to_owned()
+    } else if location.split('/').next().is_some_and(|first| first.contains(':')) {
+        // Another scheme.
+        return None;
     } else if let Some(rest) = location.strip_prefix("//") {
         format!("{}://{rest}", uri.scheme_str()?)
     } else if location.starts_with('/') {
@@ -294,6 +297,7 @@ mod tests {
             ("/x?y#z", Some("http://a:5000/x?y")),
             ("x", Some("http://a:5000/v2/x")),
             ("https://", None),
+            ("ftp://b/x", None),
         ] {
             assert_eq!(resolve("http://a:5000/v2/n?q", location).as_deref(), expected, "{location}");
         }
