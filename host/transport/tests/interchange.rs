@@ -480,3 +480,90 @@ fn a_docker_archive_holds_several_images() {
     let copied = room.import("oci:layout:example.org/some/thing:1").unwrap();
     assert_eq!(copied.image.image_id, images[0].image.image_id);
 }
+
+/// Puts what a layout lists into an index within, and that into another, so often.
+fn nest(path: &Path, depth: usize) {
+    for _ in 0..depth {
+        let index = fs::read(path.join("index.json")).unwrap();
+        let digest = Digest::of(&index);
+        fs::write(path.join("blobs/sha256").join(digest.hex()), &index).unwrap();
+        let inner = Descriptor::new(media_type::OCI_INDEX, digest, index.len() as u64);
+        let outer = Index::new(Dialect::Oci, vec![inner]).to_document();
+        fs::write(path.join("index.json"), outer.bytes).unwrap();
+    }
+}
+
+#[test]
+fn indexes_in_indexes_are_followed_so_far() {
+    let room = Room::new();
+    let lie = Lie::truth(&room);
+    lie.write(&room.path("layout"));
+    let id = room.import("oci:layout").unwrap().image.image_id;
+    nest(&room.path("layout"), 3);
+    assert_eq!(room.import("oci:layout").unwrap().image.image_id, id);
+    nest(&room.path("layout"), 1000);
+    let error = room.import("oci:layout").unwrap_err();
+    assert!(error.is_corrupt() && error.to_string().contains("more than 8 deep"), "{error}");
+}
+
+#[test]
+fn compressed_archives_of_layouts_are_read() {
+    let room = Room::new();
+    let image = room.image("amd64");
+    room.write(std::slice::from_ref(&image), "oci-archive:a.tar:tag").unwrap();
+    let plain = fs::read(room.path("a.tar")).unwrap();
+    for compression in [Compression::GZIP, Compression::ZSTD] {
+        fs::write(room.path("packed"), piece(compression, &plain)).unwrap();
+        for text in ["packed", "oci-archive:packed:tag"] {
+            assert_eq!(room.import(text).unwrap().image.image_id, image.image.image_id, "{text}");
+        }
+    }
+    fs::write(room.path("cut"), &plain[..plain.len() / 2]).unwrap();
+    let error = Room::new().transport().import(&room.reference("oci-archive:cut:tag"), &Platform::default());
+    assert!(error.as_ref().is_err_and(|error| error.is_truncated() || error.is_corrupt()), "{error:?}");
+}
+
+/// What a layout had under a tag stays when the new image turns out to be wrong.
+#[test]
+fn a_failed_write_leaves_the_layout_as_it_was() {
+    let room = Room::new();
+    room.write(&[room.image("amd64")], "oci:layout:tag").unwrap();
+    let before = fs::read(room.path("layout/index.json")).unwrap();
+    let mut lie = Lie::truth(&room);
+    lie.blob.truncate(40);
+    lie.write(&room.path("lie"));
+    room.copy("oci:lie", "oci:layout:tag", &CopyOptions::default()).unwrap_err();
+    assert_eq!(fs::read(room.path("layout/index.json")).unwrap(), before);
+    assert_eq!(room.skopeo_layers("oci:layout:tag"), 2);
+    fs::create_dir(room.path("other")).unwrap();
+    fs::write(room.path("other/mine"), "").unwrap();
+    for dest in ["oci:other:tag", "dir:other"] {
+        assert!(room.write(&[room.image("amd64")], dest).unwrap_err().is_usage(), "{dest}");
+    }
+    assert_eq!(fs::read_dir(room.path("other")).unwrap().count(), 1);
+}
+
+#[test]
+fn umoci_makes_what_kiln_reads() {
+    let room = Room::new();
+    let layout = room.path("layout");
+    let image = format!("{}:tag", layout.display());
+    output(Command::new("umoci").args(["init", "--layout"]).arg(&layout));
+    output(Command::new("umoci").args(["new", "--image", &image]));
+    let bundle = room.path("bundle");
+    output(Command::new("umoci").args(["unpack", "--rootless", "--image", &image]).arg(&bundle));
+    fs::create_dir(bundle.join("rootfs/etc")).unwrap();
+    fs::write(bundle.join("rootfs/etc/file"), "text").unwrap();
+    output(Command::new("umoci").args(["repack", "--image", &image]).arg(&bundle));
+    let read = room.import("oci:layout:tag").unwrap();
+    assert_eq!(read.image.layers.len(), 1);
+    let output = OutputImage {
+        image: read.image,
+        names: Vec::new(),
+        annotations: ImageAnnotations::default(),
+        attachments: Vec::new(),
+    };
+    room.write(&[output], "rootfs:root.tar").unwrap();
+    let names = Command::new("tar").arg("-tf").arg(room.path("root.tar")).output().unwrap().stdout;
+    assert!(String::from_utf8(names).unwrap().contains("etc/file"));
+}
