@@ -24,6 +24,9 @@ use std::{
 };
 use toml::Spanned;
 
+/// Most images of a file: what is made of what is followed for each.
+const MAX_IMAGES: usize = 1000;
+
 impl BuildFile {
     /// Reads and checks the file at `path`.
     ///
@@ -52,6 +55,9 @@ impl Checker<'_> {
         }
         let document =
             Document::parse(self.text).map_err(|mistake| self.at(&mistake.span, mistake.message))?;
+        if let Some(first_too_many) = document.images.get(MAX_IMAGES) {
+            return Err(self.at(&first_too_many.span, format!("a file has no more than {MAX_IMAGES} images")));
+        }
         self.ids = self.ids(&document.images)?;
         let spans: Vec<Span> = document.images.iter().map(|image| image.span.clone()).collect();
         let disk_size = self.optional(document.disk_size.as_ref(), parse_size)?;

@@ -197,6 +197,7 @@ fn mistakes_are_shown_where_they_are() {
         ("[config]\nEnv = [\"A\"]\n", "2:8", "NAME=value"),
         ("[config]\nWorkingDir = \"x\"\n", "2:14", "begins with /"),
         ("[config]\nExposedPorts = [\"http\"]\n", "2:17", "`http` is no port"),
+        (&"[[image]]\n".repeat(1001), "1001:1", "a file has no more than 1000 images"),
         ("name = \"a\n", "1:10", ""),
         ("name = 'a'\n[[image]]\n", "1:1", "`name` belongs into an [[image]], where there are any"),
         ("[image]\nname = 'a'\n", "1:1", "these are tables, each under [[image]]"),

@@ -90,9 +90,10 @@ impl<'a> ImageBuilder<'a> {
     pub fn import_all(&mut self) -> Result<(), Error> {
         for index in self.order.clone() {
             let plan = &self.request.file.images[index];
-            let platform = plan.platform.clone().unwrap_or_default();
+            let platform = self.platform(plan);
             if let Parent::From(reference) = &plan.parent {
                 self.import(reference, &platform)?;
+                self.check_platform(plan, reference)?;
             }
             for content in plan.layers.iter().flat_map(|layer| &layer.contents) {
                 if let Origin::Image { image: Source::From(reference), .. } = &content.origin {
@@ -114,6 +115,31 @@ impl<'a> ImageBuilder<'a> {
         self.inputs.add_image(reference, &image);
         self.imported.push(Known { reference: reference.clone(), platform: platform.clone(), image });
         Ok(())
+    }
+
+    /// What an image is for, as far as the file says: its own, or its parent's, or the usual.
+    fn platform(&self, plan: &Image) -> Platform {
+        let mut plan = plan;
+        loop {
+            match (&plan.platform, &plan.parent) {
+                (Some(platform), _) => return platform.clone(),
+                (None, Parent::Image(parent)) => plan = &self.request.file.images[*parent],
+                (None, Parent::Scratch | Parent::From(_)) => return Platform::default(),
+            }
+        }
+    }
+
+    /// An image that is not one of several is what it is, whatever was asked for.
+    fn check_platform(&self, plan: &Image, reference: &ImageReference) -> Result<(), Error> {
+        let Some(wanted) = &plan.platform else { return Ok(()) };
+        let found = self.known(reference, wanted).map(|image| Platform::of(&image.config));
+        match found.filter(|found| !wanted.accepts(found)) {
+            Some(found) => {
+                let place = crate::places::shown(&reference.location);
+                Err(Kind::Request(format!("{place} is for {found}, not for {wanted}")).into())
+            }
+            None => Ok(()),
+        }
     }
 
     fn known(&self, reference: &ImageReference, platform: &Platform) -> Option<&StoredImage> {
@@ -139,16 +165,19 @@ impl<'a> ImageBuilder<'a> {
     }
 
     fn architecture(&self, plan: &Image) -> String {
-        if let Some(architecture) = &plan.about.architecture {
-            return architecture.clone();
-        }
-        let platform = plan.platform.clone().unwrap_or_default();
-        match &plan.parent {
-            Parent::Scratch => platform.architecture,
-            Parent::Image(parent) => self.architecture(&self.request.file.images[*parent]),
-            Parent::From(reference) => {
-                let known = self.known(reference, &platform);
-                known.map_or(platform.architecture.clone(), |image| image.config.architecture.clone())
+        let mut plan = plan;
+        loop {
+            if let Some(architecture) = &plan.about.architecture {
+                return architecture.clone();
+            }
+            let platform = self.platform(plan);
+            match &plan.parent {
+                Parent::Image(parent) => plan = &self.request.file.images[*parent],
+                Parent::Scratch => return platform.architecture,
+                Parent::From(reference) => {
+                    let known = self.known(reference, &platform);
+                    return known.map_or(platform.architecture, |image| image.config.architecture.clone());
+                }
             }
         }
     }
@@ -198,15 +227,13 @@ impl<'a> ImageBuilder<'a> {
         match &plan.parent {
             Parent::Scratch => None,
             Parent::Image(index) => self.built[*index].clone(),
-            Parent::From(reference) => {
-                self.known(reference, &plan.platform.clone().unwrap_or_default()).cloned()
-            }
+            Parent::From(reference) => self.known(reference, &self.platform(plan)).cloned(),
         }
     }
 
     /// An image from which files or tools are taken.
     pub fn source(&self, plan: &Image, source: &Source, is_tools: bool) -> StoredImage {
-        let platform = if is_tools { Platform::default() } else { plan.platform.clone().unwrap_or_default() };
+        let platform = if is_tools { Platform::default() } else { self.platform(plan) };
         let found = match source {
             Source::Image(index) => self.built[*index].clone(),
             Source::From(reference) => self.known(reference, &platform).cloned(),

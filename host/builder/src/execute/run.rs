@@ -49,7 +49,7 @@ impl Run<'_> {
         let job = self.job(&disks);
         let mut layer =
             GuestLayer::create(store, self.compressions, request.threads, super::image::seconds(self.epoch))?;
-        surroundings.phase("starting the VM");
+        surroundings.phase(&format!("{}starting the VM", self.label));
         request.guest.run(&job, disks, None, &mut layer, surroundings)?;
         layer.into_layer()
     }

@@ -555,3 +555,16 @@ fn a_finished_layer_of_overlayfs_becomes_one_of_images() {
     let images = bench.images("name = 'x'\n[[layer]]\ncontents = ['one']\n[[layer]]\ntar = 'layer.tar'\n");
     assert_eq!(listing(&images[0]), (vec!["dir".to_owned(), "dir/b".to_owned()], vec![".wh.a".to_owned()]));
 }
+
+#[test]
+fn a_base_for_another_machine_is_refused() {
+    let bench = Bench::new(&TREES);
+    let [image] = &bench.images("contents = ['one']\n")[..] else { panic!("one image") };
+    let mut archive = Vec::new();
+    let none = kiln_image::compress::Compression::None;
+    let json = &image.image.config_json;
+    kiln_image::docker_archive::write(&mut archive, none, json, &[], &mut Layers(image)).unwrap();
+    fs::write(bench.directory.path().join("base.tar"), archive).unwrap();
+    let error = bench.error("from = 'base.tar'\nplatform = 'linux/arm64'\n", &["oci:out"]);
+    assert_eq!(error, "/base.tar is for linux/amd64, not for linux/arm64");
+}
