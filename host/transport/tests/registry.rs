@@ -1,22 +1,21 @@
 //! Images to and from Debian's docker-registry on loopback.
 
-mod server;
-
 use kiln_image::compress::Compression;
 use kiln_image::config::ImageConfig;
 use kiln_image::manifest::{Annotations, Platform};
 use kiln_image::reference::ImageReference;
 use kiln_registry::{Client, Settings};
 use kiln_store::Store;
+use kiln_test_registry::{Action, Proxy, Registry, Rule};
 use kiln_transport::{
     Attachment, CopyOptions, Event, ImageAnnotations, Observer, OutputImage, OutputSpec, Transport,
 };
-use server::Server;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Counts blobs that passed.
 #[derive(Default)]
@@ -43,7 +42,13 @@ impl Room {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store")).unwrap();
-        let client = Client::new(Settings { tls_verify: false, ..Settings::default() }).unwrap();
+        let client = Client::new(Settings {
+            tls_verify: false,
+            retries: 2,
+            backoff: Duration::from_millis(5),
+            ..Settings::default()
+        })
+        .unwrap();
         Self { directory, store, client, counter: Counter::default() }
     }
 
@@ -92,6 +97,10 @@ fn output(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
+fn place(address: &str, name: &str) -> String {
+    format!("docker://{address}/{name}")
+}
+
 fn spec(dest: &str) -> OutputSpec {
     let dest = dest.parse().unwrap();
     OutputSpec { dest, compression: None, force_compression: false, dialect: None }
@@ -113,15 +122,15 @@ fn skopeo(from: &str, to: &str) {
 
 #[test]
 fn what_is_pushed_is_pulled() {
-    let server = Server::start();
+    let registry = Registry::plain();
     let room = Room::new();
     let image = room.image("amd64");
-    let reference = server.reference("some/thing:1");
+    let reference = place(&registry.address(), "some/thing:1");
     let written = room.transport().write(std::slice::from_ref(&image), &spec(&reference)).unwrap();
     // By skopeo, into a directory and back under another name.
     let dir = format!("dir:{}", room.directory.path().join("dir").display());
     skopeo(&reference, &dir);
-    let other = server.reference("other/thing:2");
+    let other = place(&registry.address(), "other/thing:2");
     skopeo(&dir, &other);
     for reference in [&reference, &dir, &other] {
         let fresh = Room::new();
@@ -134,27 +143,21 @@ fn what_is_pushed_is_pulled() {
         fresh.transport().import(&reference.parse().unwrap(), &Platform::default()).unwrap();
         assert_eq!(fresh.counter.0.load(Ordering::Relaxed), 0);
     }
-    // Into another repository: by mounting.
-    let fresh = Room::new();
-    let read = fresh.transport().import(&reference.parse().unwrap(), &Platform::default()).unwrap();
-    let again = OutputImage { image: read.image, ..image.clone() };
-    let third = server.reference("third:3");
-    assert_eq!(fresh.transport().write(&[again], &spec(&third)).unwrap().digest, written.digest);
     // By digest.
-    let pinned = format!("{}@{}", server.reference("some/thing"), written.digest.unwrap());
+    let pinned = format!("{}@{}", place(&registry.address(), "some/thing"), written.digest.unwrap());
     let read = Room::new().transport().import(&pinned.parse().unwrap(), &Platform::default()).unwrap();
     assert_eq!(read.image.image_id, image.image.image_id);
 }
 
 #[test]
 fn several_platforms_share_a_tag() {
-    let server = Server::start();
+    let registry = Registry::plain();
     let room = Room::new();
     let images = [room.image("amd64"), room.image("arm64")];
-    let reference = server.reference("multi:1");
+    let reference = place(&registry.address(), "multi:1");
     let written = room.transport().write(&images, &spec(&reference)).unwrap();
     let options = CopyOptions { all: true, preserve_digests: true, ..CopyOptions::default() };
-    let copied = server.reference("copied:1");
+    let copied = place(&registry.address(), "copied:1");
     let source: ImageReference = reference.parse().unwrap();
     let again = Room::new();
     let copy = again.transport().copy(&[source], &copied.parse().unwrap(), &options).unwrap();
@@ -170,7 +173,7 @@ fn several_platforms_share_a_tag() {
 
 #[test]
 fn what_is_said_about_an_image_is_pushed_with_it() {
-    let server = Server::start();
+    let registry = Registry::plain();
     let room = Room::new();
     let mut image = room.image("amd64");
     image.attachments.push(Attachment {
@@ -178,7 +181,7 @@ fn what_is_said_about_an_image_is_pushed_with_it() {
         bytes: b"{}".to_vec(),
         annotations: Annotations::new(),
     });
-    let reference = server.reference("said:1");
+    let reference = place(&registry.address(), "said:1");
     room.transport().write(&[image], &spec(&reference)).unwrap();
     let options = CopyOptions { referrers: true, ..CopyOptions::default() };
     let layout = format!("oci:{}", room.directory.path().join("layout").display());
@@ -187,4 +190,55 @@ fn what_is_said_about_an_image_is_pushed_with_it() {
     assert!(index.contains("application/spdx+json"), "{index}");
     let read = Room::new().transport().import(&reference.parse().unwrap(), &Platform::default()).unwrap();
     assert_eq!(read.image.layers.len(), 3);
+}
+
+/// The layers of a base that came from the same registry are not sent again.
+#[test]
+fn known_layers_are_mounted() {
+    let registry = Registry::plain();
+    let proxy = Proxy::start(&registry.address(), []);
+    let room = Room::new();
+    let base = place(&proxy.address(), "base:1");
+    let image = room.image("amd64");
+    room.transport().write(std::slice::from_ref(&image), &spec(&base)).unwrap();
+    let sent = proxy.count("PUT /v2/base/blobs/");
+    assert_eq!(sent, 4);
+    let other = Room::new();
+    let read = other.transport().import(&base.parse().unwrap(), &Platform::default()).unwrap();
+    let child = OutputImage { image: read.image, ..image.clone() };
+    other.transport().write(&[child], &spec(&place(&proxy.address(), "child:1"))).unwrap();
+    assert_eq!(proxy.count("PUT /v2/child/blobs/"), 0);
+    // And from one repository to the other without any of it.
+    let copy = place(&proxy.address(), "copy:1").parse().unwrap();
+    let fetched = proxy.count("GET /v2/base/blobs/");
+    Room::new().transport().copy(&[base.parse().unwrap()], &copy, &CopyOptions::default()).unwrap();
+    // The configuration only, to look at.
+    assert_eq!(proxy.count("GET /v2/base/blobs/"), fetched + 1);
+}
+
+#[test]
+fn what_the_network_does_is_mended_or_refused() {
+    let registry = Registry::plain();
+    let room = Room::new();
+    let image = room.image("amd64");
+    let reference = place(&registry.address(), "app:1");
+    room.transport().write(std::slice::from_ref(&image), &spec(&reference)).unwrap();
+    let unavailable = || Action::Answer { status: 503, headers: Vec::new(), body: String::new() };
+    for (action, times, mended) in [
+        (Action::Cut(50), 1, true),
+        (unavailable(), 1, true),
+        (Action::Flip(20), 99, false),
+        (Action::Length(-3), 99, false),
+        (unavailable(), 99, false),
+    ] {
+        let shown = format!("{action:?}");
+        let proxy = Proxy::start(&registry.address(), [Rule::new("GET", "/blobs/", times, action)]);
+        let fresh = Room::new();
+        let reference = place(&proxy.address(), "app:1").parse().unwrap();
+        let read = fresh.transport().import(&reference, &Platform::default());
+        assert_eq!(read.is_ok(), mended, "{shown}: {read:?}");
+        if !mended {
+            assert!(fresh.store.du().unwrap().iter().all(|usage| usage.count == 0), "{shown}");
+        }
+    }
 }
