@@ -42,21 +42,27 @@ pub(crate) fn is_empty(layer: &Layer) -> Result<bool, Error> {
     Ok(first.map_err(|source| Kind::Image { what: what(), source })?)
 }
 
-/// Compresses an image's layers while the VM runs, unless the store has them already. Whoever writes
+/// Compresses an image's layers while the VM runs, those that came compressed in the `recompressions` only, unless the
+/// store has them already. Whoever writes
 /// the image waits for the thread first; a build that fails does not.
 pub(crate) fn compress_ahead(
     image: Option<&StoredImage>,
     store: &Store,
     compressions: &[Compression],
+    recompressions: &[Compression],
     threads: NonZeroUsize,
 ) -> Option<JoinHandle<()>> {
-    let layers: Vec<Layer> = image?.layers.iter().filter(|layer| layer.blob.is_none()).cloned().collect();
-    let (store, compressions) = (store.clone(), compressions.to_vec());
+    let wanted = |layer: &Layer| {
+        let compressions = if layer.blob.is_some() { recompressions } else { compressions };
+        (layer.clone(), compressions.to_vec())
+    };
+    let layers: Vec<(Layer, Vec<Compression>)> = image?.layers.iter().map(wanted).collect();
+    let store = store.clone();
     let work = move || {
         // Only a wish; it holds for this thread and those it starts.
         let _ = rustix::process::setpriority_process(None, NICE);
         for (layer, compression) in
-            layers.iter().flat_map(|layer| compressions.iter().map(move |how| (layer, how)))
+            layers.iter().flat_map(|(layer, all)| all.iter().map(move |how| (layer, how)))
         {
             // Whoever needs it tries again, and reports.
             let _ = store.compressed_layer(layer, *compression, threads);

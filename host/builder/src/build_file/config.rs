@@ -28,7 +28,7 @@ impl Checker<'_> {
         let env: Vec<_> = config.env.iter().map(|variable| variable.get_ref().clone()).collect();
         let volumes = config.volumes.0.iter().map(|volume| volume.get_ref().clone()).collect();
         let healthcheck = config.healthcheck.as_ref().map(|check| self.healthcheck(check.get_ref()));
-        Ok(ContainerConfig {
+        let written = ContainerConfig {
             user: config.user.clone(),
             exposed_ports: set(self.ports(&config.exposed_ports.0)?),
             env: Some(env).filter(|env| !env.is_empty()),
@@ -42,9 +42,9 @@ impl Checker<'_> {
             healthcheck: healthcheck.transpose()?,
             shell: config.shell.as_ref().map(|shell| shell.get_ref().clone()),
             on_build: config.on_build.as_ref().map(|triggers| triggers.get_ref().clone()),
-            extra: self.limits(config)?,
             ..ContainerConfig::default()
-        })
+        };
+        Ok(with_keys(written, self.limits(config)?))
     }
 
     /// What only docker knows.
@@ -144,6 +144,16 @@ impl Checker<'_> {
             value => Ok(value.map(|value| *value.get_ref())),
         }
     }
+}
+
+/// Sets keys as JSON, whether they have fields of their own or not.
+fn with_keys(config: ContainerConfig, keys: Extra) -> ContainerConfig {
+    if keys.is_empty() {
+        return config;
+    }
+    let mut json = serde_json::to_value(config).expect("maps with text keys only");
+    json.as_object_mut().expect("a configuration is an object").extend(keys);
+    serde_json::from_value(json).expect("numbers where numbers are meant")
 }
 
 /// A set as the specification's JSON has it; `None` if empty.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error, Image, Parent,
-    build_file::{Origin, Source},
+    build_file::{About, Origin, Source},
     error::Kind,
     guest::Surroundings,
     inputs::Inputs,
@@ -67,6 +67,8 @@ pub(super) struct Stage<'a> {
     pub epoch: Timestamp,
     /// Of layers that will be written as they are.
     pub compressions: Vec<Compression>,
+    /// Of layers that came compressed, where that does not do.
+    pub recompressions: Vec<Compression>,
     pub made: Vec<MadeLayer>,
     /// The layers made stand for all of the parent's too.
     is_alone: bool,
@@ -204,7 +206,8 @@ impl<'a> ImageBuilder<'a> {
             label: self.name(plan).map_or_else(String::new, |name| format!("{name}, ")),
             // A parent's creation time is as fixed as the parent itself, and more truthful than 1970.
             epoch: self.request.source_date_epoch.or_else(of_parent).unwrap_or_default(),
-            compressions: self.compressions(index),
+            compressions: self.compressions(index, |_| true),
+            recompressions: self.compressions(index, outputs::recompresses),
             parent,
             made: Vec::new(),
             is_alone: false,
@@ -242,7 +245,7 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// Of an image's new layers, which are also those of its children.
-    fn compressions(&self, index: usize) -> Vec<Compression> {
+    fn compressions(&self, index: usize, is_meant: fn(&PlannedOutput) -> bool) -> Vec<Compression> {
         let images = &self.request.file.images;
         let finish = &images[index].finish;
         if finish.squash.is_some() || finish.max_layers.is_some() || finish.maps_ids() {
@@ -257,7 +260,8 @@ impl<'a> ImageBuilder<'a> {
                 Parent::Scratch | Parent::From(_) => return false,
             }
         };
-        outputs::compressions(self.outputs, |output| output.images.iter().any(|image| is_below(*image)))
+        let is_in = |output: &PlannedOutput| output.images.iter().any(|image| is_below(*image));
+        outputs::compressions(self.outputs, |output| is_meant(output) && is_in(output))
     }
 
     /// Of layers that are made of an image's layers in the end.
@@ -332,13 +336,23 @@ fn base_config(plan: &Image, parent: Option<&StoredImage>) -> ImageConfig {
     if about.variant.is_some() {
         config.variant.clone_from(&about.variant);
     }
+    with_os(config, about)
+}
+
+/// Sets keys as JSON, whether they have fields of their own or not.
+fn with_os(config: ImageConfig, about: &About) -> ImageConfig {
+    if about.os_version.is_none() && about.os_features.is_empty() {
+        return config;
+    }
+    let mut json = serde_json::to_value(&config).expect("maps with text keys only");
+    let keys = json.as_object_mut().expect("a configuration is an object");
     if let Some(version) = &about.os_version {
-        config.extra.insert("os.version".to_owned(), version.clone().into());
+        keys.insert("os.version".to_owned(), version.clone().into());
     }
     if !about.os_features.is_empty() {
-        config.extra.insert("os.features".to_owned(), about.os_features.clone().into());
+        keys.insert("os.features".to_owned(), about.os_features.clone().into());
     }
-    config
+    serde_json::from_value(json).expect("texts where texts are meant")
 }
 
 fn derive(

@@ -169,6 +169,7 @@ fn run(
         base.as_ref(),
         builder.surroundings.store,
         &stage.compressions,
+        &stage.recompressions,
         builder.request.threads,
     );
     let layer = run.run(builder.request, builder.surroundings)?;

@@ -135,6 +135,11 @@ pub(super) fn compressions(
     compressions
 }
 
+/// Whether layers that came compressed are compressed for an output all the same.
+pub(super) fn recompresses(output: &PlannedOutput) -> bool {
+    output.spec.force_compression || matches!(output.spec.dest.location, Location::DockerArchive { .. })
+}
+
 /// Writes all outputs. `images` are those of the file, `None` where one was not needed.
 pub(super) fn write(
     request: &BuildRequest,
