@@ -83,7 +83,7 @@ fn put_bytes(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// Writes a file aside and gives it its name.
 pub(super) fn put(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> Result<(), Error> {
-    let mut pending = PendingFile::create(path).map_err(|e| Error::file("create", path, e))?;
+    let mut pending = PendingFile::create_exactly(path).map_err(|e| Error::file("create", path, e))?;
     fill(&mut pending)?;
     pending.commit().map_err(|e| Error::file("write", path, e))?;
     Ok(())

@@ -44,6 +44,13 @@ impl PendingFile {
         Ok(Self { file, dest: dest.to_owned(), place })
     }
 
+    /// Opens a file that becomes `dest` itself, whatever has that name: a link in a directory that others made must not
+    /// lead elsewhere.
+    pub fn create_exactly(dest: &Path) -> io::Result<Self> {
+        let (file, place) = Self::create_aside(parent(dest))?;
+        Ok(Self { file, dest: dest.to_owned(), place })
+    }
+
     fn create_aside(directory: &Path) -> io::Result<(File, Place)> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         // Such a file can only be named by way of /proc.
@@ -144,6 +151,25 @@ mod tests {
         assert_eq!(pending.commit().unwrap(), 5);
         assert_eq!(fs::read(&dest).unwrap(), b"newer");
         assert_eq!(names(directory.path()), ["out.tar"]);
+    }
+
+    #[test]
+    fn a_link_is_followed_or_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let (target, link) = (directory.path().join("target"), directory.path().join("link"));
+        std::os::unix::fs::symlink("target", &link).unwrap();
+        fs::write(&target, "old").unwrap();
+        let mut pending = PendingFile::create(&link).unwrap();
+        pending.write_all(b"new").unwrap();
+        pending.commit().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        let mut pending = PendingFile::create_exactly(&link).unwrap();
+        pending.write_all(b"newer").unwrap();
+        pending.commit().unwrap();
+        assert_eq!(
+            (fs::read(&target).unwrap(), fs::read(&link).unwrap()),
+            (b"new".to_vec(), b"newer".to_vec())
+        );
     }
 
     #[test]
