@@ -1,8 +1,14 @@
 //! The command line.
 #![allow(rustdoc::broken_intra_doc_links, reason = "comments here are what --help shows, brackets and all")]
 
+mod image;
+mod registry;
+
+pub use image::{CopyArguments, DiffArguments, ExportArguments, InspectArguments, RebaseArguments};
+pub use registry::RegistryArguments;
+
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use kiln_builder::{parse_output, parse_size};
+use kiln_builder::{SbomFormat, parse_output, parse_size};
 use kiln_engine::{Accel, CpuModel};
 use kiln_image::reference::{ImageName, ImageReference};
 use kiln_transport::OutputSpec;
@@ -24,6 +30,17 @@ pub enum Command {
     Build(BuildArguments),
     /// Run a throw-away command as root in a base image
     Run(RunArguments),
+    /// Copy images from anywhere to anywhere
+    Copy(CopyArguments),
+    /// Show what is in an image: how it is run, its layers, its files
+    Inspect(InspectArguments),
+    /// Compare two images, file by file and key by key: exits with 0 when they are the same, with 1 when they
+    /// differ, with 2 in case of trouble
+    Diff(DiffArguments),
+    /// Write an image's files as one tar, or into a directory
+    Export(ExportArguments),
+    /// Put an image on a newer base without building it again
+    Rebase(RebaseArguments),
     /// Say what this host can do, and how to mend what it can't
     Doctor(DoctorArguments),
     /// Look after the cache
@@ -37,13 +54,42 @@ pub struct BuildArguments {
     /// Build file [default: kiln.toml in CONTEXT]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Name and tag of the image
+    /// Name and tag of the image; may be given several times
     #[arg(short, long, value_name = "NAME[:TAG]")]
-    pub tag: Option<ImageName>,
-    /// Where to write the image: type=docker-archive,dest=FILE|-[,compression=gzip[:N]|zstd[:N]|none]
-    /// [default: NAME.tar here]
+    pub tag: Vec<ImageName>,
+    /// Where to write the image: type=docker-archive|oci|oci-archive|dir|registry|tar,dest=PATH|-
+    /// [,name=NAME][,compression=gzip[:N]|zstd[:N]|none], or oci:DIR:TAG, docker://NAME:TAG and so on; may be
+    /// given several times [default: NAME.tar here]
     #[arg(short, long, value_name = "SPEC", value_parser = parse_output)]
-    pub output: Option<OutputSpec>,
+    pub output: Vec<OutputSpec>,
+    /// Image of the build file that is written, by id or number; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub target: Vec<String>,
+    /// Write the image ID to this file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// Write what was built to this file: JSON with buildkit's keys and more
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// List the packages of the image, attached to it where the output can have that
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "spdx"
+    )]
+    pub sbom: Option<SbomArgument>,
+    /// Write that list to this file instead
+    #[arg(long, value_name = "FILE")]
+    pub sbom_file: Option<PathBuf>,
+    /// State what the image was made from, attached to it where the output can have that
+    #[arg(long)]
+    pub provenance: bool,
+    /// Write that statement to this file instead
+    #[arg(long, value_name = "FILE")]
+    pub provenance_file: Option<PathBuf>,
     /// How the VM is run.
     #[command(flatten)]
     pub machine: MachineArguments,
@@ -53,12 +99,16 @@ pub struct BuildArguments {
     /// Directory with the build file
     #[arg(default_value = ".", value_name = "CONTEXT")]
     pub context: PathBuf,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArguments,
 }
 
 /// `kiln run`
 #[derive(Debug, Args)]
 pub struct RunArguments {
-    /// Base image: docker-archive:FILE[:NAME:TAG], or just the file [default: that of ./kiln.toml]
+    /// Base image: docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG], docker://NAME[:TAG] or a path [default: that
+    /// of ./kiln.toml]
     #[arg(long, value_name = "REF")]
     pub base: Option<ImageReference>,
     /// User and group, each a name or a number, instead of root
@@ -76,6 +126,9 @@ pub struct RunArguments {
     /// How the VM is run.
     #[command(flatten)]
     pub machine: MachineArguments,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArguments,
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "CMD")]
     pub command: Vec<String>,
@@ -150,6 +203,26 @@ impl From<CpuArgument> for CpuModel {
             CpuArgument::V3 => Self::X86_64V3,
             CpuArgument::V2 => Self::X86_64V2,
             CpuArgument::Host => Self::Host,
+        }
+    }
+}
+
+/// `--sbom`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SbomArgument {
+    /// SPDX 2.3
+    #[value(alias = "spdx-json")]
+    Spdx,
+    /// CycloneDX 1.6
+    #[value(alias = "cyclonedx-json")]
+    Cyclonedx,
+}
+
+impl From<SbomArgument> for SbomFormat {
+    fn from(argument: SbomArgument) -> Self {
+        match argument {
+            SbomArgument::Spdx => Self::SpdxJson,
+            SbomArgument::Cyclonedx => Self::CycloneDxJson,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! `kiln build`.
 
-use crate::{arguments::BuildArguments, exit_code, installation, interruption, machine, progress};
+use crate::{
+    arguments::BuildArguments, attestation_files, exit_code, installation, interruption, machine, progress,
+    registry,
+};
 use anyhow::{Context, Result, bail};
-use kiln_builder::{Attestations, BuildFile, BuildRequest, Relay};
+use kiln_builder::{BuildFile, BuildRequest, Relay};
 use kiln_image::{config::Timestamp, reference::ImageName};
 use kiln_transport::{OutputSpec, Transport};
 use std::{
@@ -29,10 +32,10 @@ pub fn run(arguments: &BuildArguments) -> Result<u8> {
     let store = installation::store()?;
     let request = BuildRequest {
         guest: machine::settings(&arguments.machine, file.disk_size)?,
-        names: arguments.tag.clone().into_iter().collect(),
+        names: arguments.tag.clone(),
         outputs,
-        targets: Vec::new(),
-        attestations: Attestations::default(),
+        targets: arguments.target.clone(),
+        attestations: attestation_files::wanted(arguments),
         source_date_epoch: source_date_epoch()?,
         threads: machine::threads(),
         file,
@@ -40,26 +43,26 @@ pub fn run(arguments: &BuildArguments) -> Result<u8> {
     let interrupt =
         interruption::watch(arguments.machine.timeout, |error| exit_code::of_build(error.class()))?;
     let observer = progress::observer(arguments.progress, arguments.machine.verbose);
-    let registry = installation::registry()?;
+    let registry = registry::client(&arguments.registry)?;
     let relay = Relay(observer.as_ref());
     let transport =
         Transport { store: &store, registry: &registry, threads: request.threads, observer: &relay };
     let built = kiln_builder::build(&request, &store, &transport, &interrupt, observer.as_ref());
     interrupt.finish();
-    built?;
+    attestation_files::write(arguments, &built?)?;
     Ok(0)
 }
 
 /// Those of the command line, else those of the file, else an archive beside where kiln was called: `app.tar` for
 /// `example/app:1.0`.
 fn outputs(arguments: &BuildArguments, file: &BuildFile) -> Result<Vec<OutputSpec>> {
-    if let Some(output) = &arguments.output {
-        return Ok(vec![output.clone()]);
+    if !arguments.output.is_empty() {
+        return Ok(arguments.output.clone());
     }
     if !file.outputs.is_empty() {
         return Ok(Vec::new());
     }
-    let name = arguments.tag.as_ref().or_else(|| file.name());
+    let name = arguments.tag.first().or_else(|| file.name());
     let repository = name.map_or_else(|| "image".to_owned(), ImageName::repository);
     let last = repository.rsplit('/').next().unwrap_or(&repository);
     let output = kiln_builder::parse_output(&format!("type=docker-archive,dest={last}.tar"));

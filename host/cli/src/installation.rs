@@ -48,8 +48,3 @@ fn is_writable(dir: &Path) -> bool {
     fs::metadata(dir).is_ok_and(|metadata| metadata.is_dir())
         && rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok()
 }
-
-/// For images in registries.
-pub fn registry() -> Result<kiln_registry::Client> {
-    Ok(kiln_registry::Client::new(kiln_registry::Settings::default())?)
-}

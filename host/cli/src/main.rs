@@ -1,15 +1,26 @@
 //! The kiln command: arguments, wiring, progress, exit codes.
 
 mod arguments;
+mod attestation_files;
 mod build;
 mod cache;
+mod copy;
+mod diff;
 mod doctor;
 mod exit_code;
+mod export;
+mod files;
+mod inspect;
 mod installation;
 mod interruption;
 mod machine;
 mod progress;
+mod rebase;
+mod registries_conf;
+mod registry;
 mod run;
+mod squash;
+mod workplace;
 
 use arguments::{Arguments, Command, Progress};
 use clap::Parser;
@@ -31,15 +42,23 @@ fn main() -> ExitCode {
     let (result, code_of): (_, fn(_) -> u8) = match &arguments.command {
         Command::Build(arguments) => (build::run(arguments), exit_code::of_build),
         Command::Run(arguments) => (run::run(arguments), exit_code::of_run),
+        Command::Copy(arguments) => (copy::run(arguments).map(|()| 0), exit_code::of_build),
+        Command::Inspect(arguments) => (inspect::run(arguments).map(|()| 0), exit_code::of_build),
+        Command::Diff(arguments) => (diff::run(arguments), |_| diff::TROUBLE),
+        Command::Export(arguments) => (export::run(arguments).map(|()| 0), exit_code::of_build),
+        Command::Rebase(arguments) => (rebase::run(arguments).map(|()| 0), exit_code::of_build),
         Command::Doctor(arguments) => (doctor::run(arguments).map(u8::from).map(|ready| 1 - ready), |_| 1),
         Command::Cache(command) => (cache::run(command).map(|()| 0), |_| 1),
     };
     match result {
         Ok(code) => code.into(),
         Err(error) => {
-            let class =
-                error.downcast_ref::<kiln_builder::Error>().map_or(Class::Other, kiln_builder::Error::class);
-            let code = code_of(class);
+            let class = exit_code::class(&error);
+            let is_build_like = !matches!(arguments.command, Command::Run(_) | Command::Diff(_));
+            let code = match class {
+                Class::Other if is_build_like && exit_code::is_of_registry(&error) => exit_code::REGISTRY,
+                class => code_of(class),
+            };
             report(&arguments.command, class, &chain(&error), code);
             code.into()
         }

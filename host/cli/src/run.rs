@@ -1,6 +1,8 @@
 //! `kiln run`.
 
-use crate::{arguments::RunArguments, build, exit_code, installation, interruption, machine, progress};
+use crate::{
+    arguments::RunArguments, build, exit_code, installation, interruption, machine, progress, registry,
+};
 use anyhow::{Context, Result, bail};
 use kiln_builder::{BuildFile, Relay, RunRequest};
 use kiln_image::{config::Timestamp, reference::ImageReference};
@@ -28,7 +30,7 @@ pub fn run(arguments: &RunArguments) -> Result<u8> {
     };
     let interrupt = interruption::watch(arguments.machine.timeout, |error| exit_code::of_run(error.class()))?;
     let observer = progress::pass_through(arguments.machine.verbose, interrupt.clone());
-    let (registry, relay) = (installation::registry()?, Relay(observer.as_ref()));
+    let (registry, relay) = (registry::client(&arguments.registry)?, Relay(observer.as_ref()));
     let transport =
         Transport { store: &store, registry: &registry, threads: machine::threads(), observer: &relay };
     let ran = kiln_builder::run_command(request, &store, &transport, &interrupt, observer.as_ref());

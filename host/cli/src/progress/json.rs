@@ -18,12 +18,28 @@ enum Line<'a> {
     StepEnded { name: &'a str, seconds: f64 },
     LayerReceived { bytes: u64 },
     Written { dest: &'a str, image_id: &'a str, size: u64 },
+    Blob { digest: &'a str, done: u64, size: u64 },
     Error { text: &'a str, exit_code: u8 },
 }
 
 /// Says why the build failed.
 pub fn error(text: &str, exit_code: u8) {
     write(&Line::Error { text, exit_code });
+}
+
+/// Something begins that may take a while.
+pub fn phase(text: &str) {
+    write(&Line::Phase { text });
+}
+
+/// Something unexpected.
+pub fn notice(text: &str) {
+    write(&Line::Notice { text });
+}
+
+/// How far a blob is.
+pub fn blob(digest: &str, done: u64, size: u64) {
+    write(&Line::Blob { digest, done, size });
 }
 
 fn write(line: &Line<'_>) {

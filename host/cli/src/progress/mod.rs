@@ -5,6 +5,9 @@ mod json;
 mod lines;
 mod plain;
 mod terminal;
+mod transfer;
+
+pub use transfer::{Quiet, observer as transfer};
 
 use crate::arguments::Progress;
 use kiln_builder::{Interrupt, Observer};
