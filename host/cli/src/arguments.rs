@@ -290,6 +290,49 @@ mod tests {
     }
 
     #[test]
+    fn what_is_accepted_and_what_is_not() {
+        let accepted = [
+            "build -t a -t b:1 -o oci:d:1 -o type=docker-archive,dest=x.tar --target web --sbom --provenance",
+            "build --sbom=cyclonedx --sbom-file s.json --iidfile i --metadata-file m",
+            "build --creds me:secret --tls-verify=false --registry-mirror docker.io=localhost:5000",
+            "copy a.tar oci:d:1",
+            "copy a.tar b.tar docker-archive:c.tar",
+            "copy --all --preserve-digests --referrers docker://example.org/a oci:d:1",
+            "copy --squash --compression zstd:19 --format docker a.tar dir:d",
+            "copy --platform linux/arm64/v8 --tls-verify docker://localhost:5000/a docker://localhost:5000/b",
+            "inspect a.tar --json --layers --tree --depth 2 --path /etc --layer 1",
+            "inspect --raw oci:d:1",
+            "inspect --config oci:d:1",
+            "diff --json a.tar oci:d:1",
+            "export a.tar -o - --uid-map 0:1000:10 --root-password-file env:PASSWORD",
+            "rebase a.tar --old-base b.tar --new-base c.tar -o oci:d:1 -o oci:e:1",
+        ];
+        let refused = [
+            "build --creds :secret",
+            "build --registry-mirror docker.io",
+            "build --sbom=xml",
+            "copy a.tar",
+            "copy --all --squash a.tar b.tar",
+            "copy --all --platform linux/amd64 a.tar b.tar",
+            "copy --compression bzip2 a.tar b.tar",
+            "copy --preserve-digests --squash a.tar b.tar",
+            "inspect --raw --json a.tar",
+            "inspect --raw --config a.tar",
+            "inspect --depth 1 a.tar",
+            "diff a.tar",
+            "export a.tar",
+            "rebase a.tar --old-base b.tar --new-base c.tar",
+        ];
+        let parsed = |line: &str| Arguments::try_parse_from(["kiln"].into_iter().chain(line.split(' ')));
+        for line in accepted {
+            assert!(parsed(line).is_ok(), "{line}: {}", parsed(line).unwrap_err());
+        }
+        for line in refused {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
     fn durations() {
         for (text, milliseconds) in [("90s", 90_000), ("10m", 600_000), ("1h", 3_600_000), ("0.5", 500)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");

@@ -3,7 +3,12 @@
 use crate::{arguments::RegistryArguments, registries_conf};
 use anyhow::Result;
 use kiln_registry::{Client, Notify, Settings};
-use std::{env, path::PathBuf, time::Duration};
+use std::{
+    env,
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// The wait before the first retry.
 const BACKOFF: Duration = Duration::from_secs(1);
@@ -31,8 +36,13 @@ pub fn client(arguments: &RegistryArguments) -> Result<Client> {
         backoff: BACKOFF,
         idle_timeout: IDLE_TIMEOUT,
         chunk_size: None,
-        notify: Notify::new(|text| eprintln!("kiln: note: {text}")),
+        notify: Notify::new(note),
     })?)
+}
+
+/// A closed standard error must not end a transfer.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "kiln: note: {text}");
 }
 
 type Variable<'a> = &'a dyn Fn(&str) -> Option<PathBuf>;

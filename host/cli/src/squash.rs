@@ -5,7 +5,9 @@ use anyhow::{Context, Result};
 use kiln_image::{
     config::{History, ImageConfig},
     digest::Digest,
-    layer::LayerWriter,
+    entry::{Entry, Kind},
+    layer::{LayerItem, LayerWriter},
+    tree::Tree,
 };
 use kiln_store::{Layer, StoredImage};
 use std::io::BufWriter;
@@ -37,6 +39,9 @@ fn layer(workplace: &Workplace, files: &Files) -> Result<Layer> {
     let new = workplace.store.new_layer(&[], workplace.transport().threads)?;
     // No time is later than this: they stay.
     let mut writer = LayerWriter::new(BufWriter::with_capacity(BUFFER_SIZE, new), i64::MAX);
+    let root = files.tree.node(Tree::ROOT).metadata.clone();
+    let root = Entry { path: Vec::new(), metadata: root, kind: Kind::Directory };
+    writer.begin(LayerItem::Entry(root)).context(what)?;
     writer
         .write_tree(&files.tree, &mut |source, offset, buffer| files.read_at(source, offset, buffer))
         .context(what)?;

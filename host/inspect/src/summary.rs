@@ -61,7 +61,7 @@ pub struct Summary {
     /// More of the same.
     pub layers_data: Vec<LayerData>,
     /// Variables.
-    pub env: Vec<String>,
+    pub env: Option<Vec<String>>,
     /// Digest of the configuration.
     #[serde(rename = "ImageID")]
     pub image_id: Digest,
@@ -128,7 +128,7 @@ impl Summary {
             os: config.os.clone(),
             layers: layers_data.iter().map(|layer| layer.digest).collect(),
             layers_data,
-            env: config.config.env.clone().unwrap_or_default(),
+            env: config.config.env.clone(),
             image_id: subject.image_id,
             names: names.to_vec(),
             platform: Platform::of(config).to_string(),
