@@ -68,8 +68,8 @@ fn changed(arguments: &ExportArguments, image: &StoredImage) -> Result<Files> {
 /// Says what an ordinary user could not make.
 fn report(left_out: &[String], path: &str) -> Result<()> {
     for line in left_out {
-        eprintln!("kiln: note: {line}");
+        eprintln!("kiln: note: left out {line}");
     }
-    eprintln!("kiln: wrote {path}: {} things left out", left_out.len());
+    eprintln!("kiln: wrote {path}");
     Ok(())
 }

@@ -13,11 +13,12 @@ use std::path::PathBuf;
 
 /// `kiln copy`
 #[derive(Debug, Args)]
+#[command(override_usage = "kiln copy [OPTIONS] SRC... DST")]
 pub struct CopyArguments {
     /// Images, and at last where they go: docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG],
     /// dir:DIR, docker://NAME[:TAG], rootfs:FILE; a source also as plain path. Several sources make an archive or
     /// layout of several images
-    #[arg(required = true, num_args = 2.., value_name = "SRC... DST")]
+    #[arg(required = true, num_args = 2.., value_name = "PLACE")]
     pub places: Vec<ImageReference>,
     /// All images of an index, not only this platform's
     #[arg(long, conflicts_with_all = ["platform", "squash"])]

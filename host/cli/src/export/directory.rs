@@ -36,8 +36,12 @@ pub fn write(files: &Files, directory: &Path) -> Result<Vec<String>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(directory, flags, Mode::empty());
     let root = root.with_context(|| format!("cannot open {shown}"))?;
-    let mut writer = DirectoryWriter { files, root, made: HashMap::new(), left_out: Vec::new() };
+    let mut writer =
+        DirectoryWriter { files, root, made: HashMap::new(), left_out: Vec::new(), without_owner: 0 };
     writer.run()?;
+    if writer.without_owner > 0 {
+        writer.left_out.push(format!("the owners of {} files, which are yours now", writer.without_owner));
+    }
     Ok(writer.left_out)
 }
 
@@ -47,6 +51,8 @@ struct DirectoryWriter<'a> {
     /// Files that have a name already.
     made: HashMap<NodeId, Vec<u8>>,
     left_out: Vec<String>,
+    /// Files that belong to who makes them, as their owners may not be set.
+    without_owner: u64,
 }
 
 impl DirectoryWriter<'_> {
@@ -78,7 +84,7 @@ impl DirectoryWriter<'_> {
         match &node.content {
             Content::Directory(_) => rustix::fs::mkdirat(&parent, name, PRIVATE)?,
             Content::File { .. } => self.file(path, &parent, name, node)?,
-            Content::Symlink(target) => self.symlink(path, &parent, name, (target, node))?,
+            Content::Symlink(target) => self.symlink(&parent, name, (target, node))?,
             Content::Fifo => self.special(path, &parent, name, (FileType::Fifo, node, 0))?,
             Content::CharacterDevice { major, minor } => {
                 let device = rustix::fs::makedev(*major, *minor);
@@ -123,12 +129,12 @@ impl DirectoryWriter<'_> {
         self.finish(path, node, file.as_fd())
     }
 
-    fn symlink(&mut self, path: &[u8], parent: &OwnedFd, name: &[u8], link: (&[u8], &Node)) -> Result<()> {
+    fn symlink(&mut self, parent: &OwnedFd, name: &[u8], link: (&[u8], &Node)) -> Result<()> {
         let (target, Node { metadata, .. }) = link;
         rustix::fs::symlinkat(target, parent, name)?;
         let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
         let owned = rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
-        self.note(path, &format!("the owner {}:{}", metadata.uid, metadata.gid), owned)?;
+        self.note_owner(owned)?;
         let times = times(metadata);
         Ok(rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
@@ -143,12 +149,12 @@ impl DirectoryWriter<'_> {
         let (kind, Node { metadata, .. }, device) = what;
         let mode = Mode::from_raw_mode(u32::from(metadata.mode & !SET_ID_BITS));
         let made = rustix::fs::mknodat(parent, name, kind, mode, device);
-        if !self.note(path, "it, which only root can make", made)? {
+        if !self.note(path, "a device, which only root can make", made)? {
             return Ok(());
         }
         let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
         let owned = rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
-        self.note(path, &format!("the owner {}:{}", metadata.uid, metadata.gid), owned)?;
+        self.note_owner(owned)?;
         // It was made here, under a name nobody else knew: no link is followed.
         rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
         Ok(rustix::fs::utimensat(parent, name, &times(metadata), AtFlags::SYMLINK_NOFOLLOW)?)
@@ -158,7 +164,7 @@ impl DirectoryWriter<'_> {
     fn finish(&mut self, path: &[u8], node: &Node, file: BorrowedFd<'_>) -> Result<()> {
         let Metadata { mode, uid, gid, xattrs, .. } = &node.metadata;
         let owned = rustix::fs::fchown(file, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
-        let is_owned = self.note(path, &format!("the owner {uid}:{gid}"), owned)?;
+        let is_owned = self.note_owner(owned)?;
         for (name, value) in xattrs {
             let set = rustix::fs::fsetxattr(file, &name[..], value, XattrFlags::empty());
             self.note(path, &format!("the attribute {}", escaped(name)), set)?;
@@ -166,27 +172,108 @@ impl DirectoryWriter<'_> {
         let mut kept = *mode;
         if !is_owned && mode & SET_ID_BITS != 0 {
             kept &= !SET_ID_BITS;
-            self.left_out.push(format!("/{}: left out set-user-ID and set-group-ID", escaped(path)));
+            self.left_out.push(format!("/{}: set-user-ID and set-group-ID", escaped(path)));
         }
         rustix::fs::fchmod(file, Mode::from_raw_mode(kept.into()))?;
         Ok(rustix::fs::futimens(file, &times(&node.metadata))?)
     }
 
-    /// Whether it was done; what an ordinary user may not do is left out.
+    /// Whether the owner was set.
+    fn note_owner(&mut self, done: Result<(), Errno>) -> io::Result<bool> {
+        let is_owned = is_done(done)?;
+        self.without_owner += u64::from(!is_owned);
+        Ok(is_owned)
+    }
+
+    /// Whether it was done; what was not is noted.
     fn note(&mut self, path: &[u8], what: &str, done: Result<(), Errno>) -> io::Result<bool> {
-        match done {
-            Ok(()) => Ok(true),
-            // No number for an owner here (INVAL), not allowed (PERM, ACCESS), not on this file system (NOTSUP).
-            Err(Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => {
-                self.left_out.push(format!("/{}: left out {what}", escaped(path)));
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
+        let is_done = is_done(done)?;
+        if !is_done {
+            self.left_out.push(format!("/{}: {what}", escaped(path)));
         }
+        Ok(is_done)
+    }
+}
+
+/// Whether it was done; false of what an ordinary user may not do: not allowed (PERM, ACCESS), no such number here
+/// (INVAL), not on this file system (NOTSUP).
+fn is_done(done: Result<(), Errno>) -> io::Result<bool> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
 fn times(metadata: &Metadata) -> Timestamps {
     let time = Timespec { tv_sec: metadata.mtime, tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_image::config::ImageConfig;
+    use kiln_image::digest::Digest;
+    use kiln_store::StoredImage;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn no_files() -> Files {
+        let config = ImageConfig::scratch("amd64", "linux");
+        let config_json = config.to_json();
+        let image_id = Digest::of(&config_json);
+        Files::of(&StoredImage { image_id, config, config_json, layers: Vec::new(), manifest: None }).unwrap()
+    }
+
+    fn put(files: &mut Files, path: &[u8], mode: u16, content: Content) -> NodeId {
+        let uid = rustix::process::geteuid().as_raw();
+        let gid = rustix::process::getegid().as_raw();
+        let metadata = Metadata { mode, uid, gid, mtime: 7, ..Metadata::default() };
+        let id = files.tree.insert(Node { metadata, content });
+        let (parent, name) = path::split_name(path).unwrap();
+        let parent = files.tree.lookup(parent).unwrap();
+        files.tree.children_mut(parent).unwrap().insert(name.to_vec(), id);
+        id
+    }
+
+    fn room(name: &str) -> std::path::PathBuf {
+        let room = std::env::temp_dir().join(format!("kiln-export-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&room);
+        room
+    }
+
+    #[test]
+    fn files_get_their_bytes_modes_and_names() {
+        let mut files = no_files();
+        put(&mut files, b"d", 0o500, Content::Directory(Default::default()));
+        let bytes = files.add(b"text".to_vec());
+        let file = put(&mut files, b"d/f", 0o640, bytes);
+        let directory = files.tree.lookup(b"d").unwrap();
+        files.tree.children_mut(directory).unwrap().insert(b"second".to_vec(), file);
+        put(&mut files, b"l", 0o777, Content::Symlink(b"/".to_vec()));
+        put(&mut files, b"sparse", 0o600, Content::File { size: 1 << 30, extents: Vec::new() });
+        put(&mut files, b"p", 0o600, Content::Fifo);
+        let room = room("files");
+        let left_out = write(&files, &room).unwrap();
+        assert!(left_out.iter().all(|line| line.starts_with("the owners of")), "{left_out:?}");
+        assert_eq!(fs::read(room.join("d/second")).unwrap(), b"text");
+        let file = fs::metadata(room.join("d/f")).unwrap();
+        assert_eq!((file.permissions().mode() & 0o7777, file.mtime(), file.nlink()), (0o640, 7, 2));
+        assert_eq!(fs::metadata(room.join("d")).unwrap().permissions().mode() & 0o7777, 0o500);
+        assert_eq!(fs::read_link(room.join("l")).unwrap(), Path::new("/"));
+        let sparse = fs::metadata(room.join("sparse")).unwrap();
+        assert!(sparse.len() == 1 << 30 && sparse.blocks() < 64);
+        fs::set_permissions(room.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::remove_dir_all(&room).unwrap();
+    }
+
+    #[test]
+    fn what_is_there_is_not_touched() {
+        let room = room("taken");
+        fs::create_dir_all(&room).unwrap();
+        symlink("/", room.join("d")).unwrap();
+        let error = write(&no_files(), &room).unwrap_err();
+        assert!(error.to_string().ends_with("is not empty"), "{error}");
+        fs::remove_dir_all(&room).unwrap();
+    }
 }
