@@ -21,7 +21,11 @@ pub fn run(arguments: &CopyArguments) -> Result<()> {
     let written = if arguments.squash {
         copy_squashed(arguments, &workplace, sources, dest)?
     } else {
-        workplace.transport().copy(sources, dest, &options(arguments))?
+        let copied = workplace.transport().copy(sources, dest, &options(arguments));
+        copied.map_err(|error| match arguments.preserve_digests && error.is_usage() {
+            true => anyhow::Error::new(error).context("--preserve-digests cannot be kept"),
+            false => error.into(),
+        })?
     };
     if let Some(file) = &arguments.iidfile {
         write_ids(file, written.images.iter().map(|image| image.image_id))?;
