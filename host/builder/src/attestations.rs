@@ -12,7 +12,7 @@ use kiln_attest::{
     provenance::{self, Artifact, Builder},
     sbom::{self, Creation, Subject},
 };
-use kiln_image::{manifest::Platform, reference::ImageName};
+use kiln_image::{digest::Digest, manifest::Platform, reference::ImageName};
 use kiln_store::StoredImage;
 use kiln_transport::Attachment;
 use std::collections::BTreeMap;
@@ -65,9 +65,24 @@ pub(crate) fn documents(
         documents.push(attachment(artifact_type, bytes));
     }
     if request.attestations.provenance {
-        documents.push(attachment(media_type::IN_TOTO, provenance_of(request, about, inputs)));
+        documents.push(attachment(media_type::IN_TOTO, provenance_of(request, about, &[], inputs)));
     }
     Ok(documents)
+}
+
+/// Names the image by its manifests, where it has some, now that they are written. What was attached to it names it by its
+/// configuration, as it had to be there before.
+pub(crate) fn name_manifests(
+    request: &BuildRequest,
+    about: &About,
+    manifests: &[Digest],
+    inputs: &[Input],
+    documents: &mut [Attachment],
+) {
+    let provenance = documents.iter_mut().find(|document| document.artifact_type == media_type::IN_TOTO);
+    if let Some(document) = provenance {
+        document.bytes = provenance_of(request, about, manifests, inputs);
+    }
 }
 
 fn attachment(artifact_type: &str, bytes: Vec<u8>) -> Attachment {
@@ -105,18 +120,20 @@ fn bill_of_materials(
 }
 
 /// Says nothing of when: it is the same for the same inputs.
-fn provenance_of(request: &BuildRequest, about: &About, inputs: &[Input]) -> Vec<u8> {
+fn provenance_of(request: &BuildRequest, about: &About, manifests: &[Digest], inputs: &[Input]) -> Vec<u8> {
+    let image_id = [about.image.image_id];
+    let digests = if manifests.is_empty() { &image_id[..] } else { manifests };
     let artifact = |input: &Input| Artifact::new(&input.reference, input.digest);
     let build_file = inputs.iter().find(|input| input.is_build_file());
     let options =
         request.source_date_epoch.map(|epoch| ("SOURCE_DATE_EPOCH".to_owned(), epoch.unix_seconds().into()));
     provenance::statement(&provenance::Build {
-        outputs: vec![Artifact::new(&about.name(), about.image.image_id)],
+        outputs: digests.iter().map(|digest| Artifact::new(&about.name(), *digest)).collect(),
         build_file: build_file.map(artifact),
         target: (!request.file.is_short).then(|| about.id.to_owned()),
         options: options.into_iter().collect(),
         internal: BTreeMap::new(),
-        inputs: inputs.iter().filter(|input| !input.is_build_file()).map(artifact).collect(),
+        inputs: inputs.iter().map(artifact).collect(),
         builder: Builder {
             id: BUILDER.to_owned(),
             version: [("kiln".to_owned(), version())].into(),

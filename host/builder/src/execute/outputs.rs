@@ -10,6 +10,7 @@ use crate::{
 };
 use kiln_image::{
     compress::Compression,
+    digest::Digest,
     manifest::{Dialect, Platform},
     reference::{Choice, ImageName, Location, TagChoice},
 };
@@ -175,6 +176,13 @@ pub(super) fn write(
             image.manifests.push(at.and_then(|at| written.images.get(at)?.manifest));
         }
         built.outputs.push(written);
+    }
+    for (index, built_image) in indexes.iter().zip(&mut built.images) {
+        let image = images[*index].as_ref().expect("what is written was built");
+        let BuiltImage { id, names, manifests, documents, .. } = built_image;
+        let manifests: Vec<Digest> = manifests.iter().copied().flatten().collect();
+        let about = About { id, names, image };
+        attestations::name_manifests(request, &about, &manifests, &built.inputs, documents);
     }
     Ok(built)
 }
