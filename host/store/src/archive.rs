@@ -103,6 +103,16 @@ impl Store {
         Ok((incoming.keep(archive)?, names))
     }
 
+    /// Whether the file is a docker-archive of one image that was read before and is unchanged.
+    ///
+    /// # Errors
+    /// When the store or the file cannot be read.
+    pub fn knows_archive(&self, path: &Path) -> Result<bool, Error> {
+        let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+        let identity = Identity::of(&file, path)?;
+        Ok(self.known_image(identity.as_ref(), &Choice::Only)?.is_some())
+    }
+
     fn known_image(
         &self,
         identity: Option<&Identity>,

@@ -12,7 +12,7 @@ use kiln_image::digest::Digest;
 use kiln_image::manifest::{
     Annotations, Content, Descriptor, Dialect, Document, Index, Manifest, Platform, REF_NAME, media_type,
 };
-use kiln_image::reference::{ImageName, ImageReference, Location};
+use kiln_image::reference::{Choice, ImageName, ImageReference, Location};
 use kiln_store::Segment;
 use std::sync::Arc;
 
@@ -298,7 +298,11 @@ fn check_pin(source: &dyn BlobSource, selected: &Selected, pinned: Option<&Diges
 
 fn output(imported: Imported, spec: &OutputSpec, options: &CopyOptions) -> OutputImage {
     let Imported { image, names, annotations } = imported;
-    let names = if options.names.is_empty() { names } else { options.names.clone() };
+    let names = match &spec.dest.location {
+        _ if !options.names.is_empty() => options.names.clone(),
+        Location::DockerArchive { choice: Choice::Name(name), .. } => vec![name.clone()],
+        _ => names,
+    };
     let holds_annotations = match &spec.dest.location {
         Location::DockerArchive { .. } | Location::Rootfs { .. } => false,
         location => is_layout(location) || spec.dialect == Some(Dialect::Oci),

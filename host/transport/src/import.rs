@@ -18,6 +18,10 @@ use std::io::{self, Seek};
 use std::path::Path;
 use std::sync::Mutex;
 
+/// Indexes in indexes, and documents in all of them, when all images are wanted; real ones have two levels and some dozens.
+const DEPTH_MAX: usize = 8;
+const DOCUMENTS_MAX: usize = 1000;
+
 /// A place that was opened.
 pub(crate) enum Opened<'a> {
     /// One with documents and blobs.
@@ -297,19 +301,28 @@ fn next<T>(queue: &Mutex<Vec<T>>) -> Option<T> {
     queue.lock().expect("no thread panics").pop()
 }
 
-/// All images under a document.
+/// All images under a document, those of indexes in it too.
 pub(crate) fn every(source: &dyn BlobSource, root: &Descriptor) -> Result<Vec<Selected>, Error> {
-    let document = source.document(root)?;
-    let Content::Index(index) = &document.content else {
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut pending = vec![(root.clone(), None, 0)];
+    while let Some((descriptor, index, depth)) = pending.pop() {
+        // An index may hold another several times, or itself.
+        if !seen.insert(descriptor.digest) {
+            continue;
+        }
+        if depth > DEPTH_MAX || seen.len() > DOCUMENTS_MAX {
+            let why =
+                format!("it nests deeper than {DEPTH_MAX} or holds more than {DOCUMENTS_MAX} documents");
+            return Err(Error::corrupt(format!("the index {} of {}", root.digest, source.name()), why));
+        }
+        let document = source.document(&descriptor)?;
+        if let Content::Index(held) = &document.content {
+            let images = held.manifests.iter().rev().filter(|entry| crate::source::is_image(entry));
+            pending.extend(images.map(|entry| (entry.clone(), Some(document.clone()), depth + 1)));
+            continue;
+        }
         let digests = vec![document.digest];
-        return Ok(vec![Selected { document, descriptor: root.clone(), digests, index: None }]);
-    };
-    let mut found = Vec::new();
-    for entry in index.manifests.iter().filter(|entry| crate::source::is_image(entry)) {
-        // Deeper ones have platforms of their own.
-        let platform = entry.platform.clone().unwrap_or_default();
-        let inner = select(source, std::slice::from_ref(entry), &platform, Some(&entry.digest))?;
-        found.push(Selected { index: Some(document.clone()), ..inner });
+        found.push(Selected { document, descriptor, digests, index });
     }
     Ok(found)
 }

@@ -35,6 +35,11 @@ pub(crate) fn detect(path: &str, store: &Store) -> Result<Found, Error> {
         };
         return Ok(Found { location, file: None });
     }
+    // What was read before need not be read to be told.
+    if path != "-" && store.knows_archive(as_path).context(|| format!("cannot read {path}"))? {
+        let location = Location::DockerArchive { path: owned, choice: Choice::Only };
+        return Ok(Found { location, file: None });
+    }
     let file = plain(open(path)?, path, store)?;
     let location = match kind(&file).context(|| format!("cannot read {path}"))? {
         Kind::Docker => Location::DockerArchive { path: owned, choice: Choice::Only },
