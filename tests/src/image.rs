@@ -79,7 +79,10 @@ impl Image {
 }
 
 /// What `podman image inspect` says of each image that `podman load` finds in a file.
-pub fn podman_load(file: &Path, dir: &Path) -> Vec<Value> {
+pub fn podman_load(file: &Path) -> Vec<Value> {
+    // podman takes no long paths.
+    let dir = tempfile::Builder::new().prefix("pod-").tempdir().expect("a directory can be made");
+    let dir = dir.path();
     let podman = || {
         let mut podman = tool("podman");
         podman.arg("--root").arg(dir.join("root")).arg("--runroot").arg(dir.join("run"));

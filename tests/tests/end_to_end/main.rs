@@ -1,12 +1,19 @@
 //! End to end: what users see, on every engine that works here.
 
+mod attestations;
 mod bases;
 mod build_file;
 mod contents;
+mod copies;
 mod doctor;
+mod examples;
 mod failures;
 mod hooks;
+mod inspections;
 mod output;
 mod real_input;
 mod reproducible;
 mod run;
+mod sinks;
+mod sources;
+mod whiteouts;
