@@ -65,6 +65,14 @@ impl Error {
         matches!(*self.0, Kind::Size { .. } | Kind::Answer { .. })
     }
 
+    /// The same, said to be the last of several tries.
+    pub(crate) fn tried(mut self, times: u32) -> Self {
+        if let Kind::Status { attempts, .. } | Kind::Connection { attempts, .. } = &mut *self.0 {
+            *attempts = Attempts(times);
+        }
+        self
+    }
+
     pub(crate) fn status(&self) -> Option<u16> {
         match *self.0 {
             Kind::Status { status, .. } => Some(status),

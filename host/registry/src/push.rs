@@ -57,7 +57,7 @@ impl<'a> Push<'a> {
             match sent {
                 Ok(()) => return Ok(Pushed::Uploaded),
                 Err(error) if attempts > self.exchange.settings.retries || !is_worth_another(&error) => {
-                    return Err(error);
+                    return Err(error.tried(attempts));
                 }
                 Err(error) => {
                     let wait = self.exchange.backoff(attempts);

@@ -12,6 +12,7 @@ mod hooks;
 mod inspections;
 mod output;
 mod real_input;
+mod registries;
 mod reproducible;
 mod run;
 mod sinks;
