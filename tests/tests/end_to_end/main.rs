@@ -17,4 +17,5 @@ mod reproducible;
 mod run;
 mod sinks;
 mod sources;
+mod transformations;
 mod whiteouts;
