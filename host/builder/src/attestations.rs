@@ -65,13 +65,15 @@ pub(crate) fn documents(
         documents.push(attachment(artifact_type, bytes));
     }
     if request.attestations.provenance {
-        documents.push(attachment(media_type::IN_TOTO, provenance_of(request, about, &[], inputs)));
+        let bytes = provenance_of(request, about, &[], inputs);
+        // Where it is attached, it is about the manifest it is attached to.
+        let placeholder = Some(about.image.image_id);
+        documents.push(Attachment { placeholder, ..attachment(media_type::IN_TOTO, bytes) });
     }
     Ok(documents)
 }
 
-/// Names the image by its manifests, where it has some, now that they are written. What was attached to it names it by its
-/// configuration, as it had to be there before.
+/// Names the image by its manifests, where it has some, now that they are written.
 pub(crate) fn name_manifests(
     request: &BuildRequest,
     about: &About,
@@ -86,7 +88,12 @@ pub(crate) fn name_manifests(
 }
 
 fn attachment(artifact_type: &str, bytes: Vec<u8>) -> Attachment {
-    Attachment { artifact_type: artifact_type.to_owned(), bytes, annotations: BTreeMap::new() }
+    Attachment {
+        artifact_type: artifact_type.to_owned(),
+        bytes,
+        annotations: BTreeMap::new(),
+        placeholder: None,
+    }
 }
 
 impl About<'_> {

@@ -93,6 +93,24 @@ pub struct Attachment {
     pub bytes: Vec<u8>,
     /// Of the referrer's manifest.
     pub annotations: Annotations,
+    /// A digest that stands in the document for that of the manifest, which is not known before it is made: wherever its 64 digits
+    /// are, the manifest's come in their place.
+    pub placeholder: Option<Digest>,
+}
+
+impl Attachment {
+    /// The document about a manifest.
+    pub(crate) fn about(&self, manifest: &Digest) -> Vec<u8> {
+        let Some(placeholder) = self.placeholder else { return self.bytes.clone() };
+        let (old, new) = (placeholder.hex().into_bytes(), manifest.hex().into_bytes());
+        let mut bytes = self.bytes.clone();
+        let mut from = 0;
+        while let Some(at) = bytes[from..].windows(old.len()).position(|window| window == old) {
+            bytes[from + at..from + at + old.len()].copy_from_slice(&new);
+            from += at + old.len();
+        }
+        bytes
+    }
 }
 
 /// How images are written.

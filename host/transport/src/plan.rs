@@ -279,9 +279,10 @@ fn attach(attachment: &Attachment, subject: &Document, plan: &mut Plan<'_>) {
     let blob =
         |media_type: &str, bytes: &[u8]| Descriptor::new(media_type, Digest::of(bytes), bytes.len() as u64);
     let config = blob(media_type::OCI_EMPTY, EMPTY);
-    let layer = blob(&attachment.artifact_type, &attachment.bytes);
+    let bytes = attachment.about(&subject.digest);
+    let layer = blob(&attachment.artifact_type, &bytes);
     plan.add_blob(&config, BlobBytes::Memory(Arc::new(EMPTY.to_vec())));
-    plan.add_blob(&layer, BlobBytes::Memory(Arc::new(attachment.bytes.clone())));
+    plan.add_blob(&layer, BlobBytes::Memory(Arc::new(bytes)));
     let manifest = Manifest {
         artifact_type: Some(attachment.artifact_type.clone()),
         subject: Some(subject.descriptor()),

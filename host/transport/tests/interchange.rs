@@ -200,6 +200,7 @@ fn the_same_images_give_the_same_bytes() {
             artifact_type: "application/spdx+json".into(),
             bytes: b"{}".to_vec(),
             annotations: Annotations::new(),
+            placeholder: None,
         });
         room.write(&[image], "oci-archive:a.tar").unwrap();
         let plain = room.image("amd64");
@@ -421,6 +422,7 @@ fn what_is_said_about_an_image_goes_along() {
         artifact_type: "application/spdx+json".into(),
         bytes: b"{\"an\":\"sbom\"}".to_vec(),
         annotations: Annotations::new(),
+        placeholder: None,
     });
     for dest in ["oci:layout:tag", "oci-archive:a.tar:tag"] {
         room.write(std::slice::from_ref(&image), dest).unwrap();

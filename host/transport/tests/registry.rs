@@ -180,6 +180,7 @@ fn what_is_said_about_an_image_is_pushed_with_it() {
         artifact_type: "application/spdx+json".into(),
         bytes: b"{}".to_vec(),
         annotations: Annotations::new(),
+        placeholder: None,
     });
     let reference = place(&registry.address(), "said:1");
     room.transport().write(&[image], &spec(&reference)).unwrap();

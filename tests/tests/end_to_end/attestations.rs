@@ -117,4 +117,11 @@ fn attestations_refer_to_their_image() {
         referrers.iter().map(|manifest| manifest["artifactType"].as_str().expect("text")).collect();
     types.sort_unstable();
     assert_eq!(types, ["application/spdx+json", "application/vnd.in-toto+json"]);
+    // The provenance is about the manifest it refers to.
+    let provenance =
+        referrers.iter().find(|manifest| manifest["artifactType"] == "application/vnd.in-toto+json");
+    let layer = &provenance.expect("it is there")["layers"][0]["digest"];
+    let statement = json(&blobs.join(&layer.as_str().expect("text")[7..]));
+    let subject = statement["subject"][0]["digest"]["sha256"].as_str().expect("text").to_owned();
+    assert_eq!(format!("sha256:{subject}"), digest.as_str().expect("text"));
 }
