@@ -100,7 +100,28 @@ impl Store {
         let read = docker_archive::read(stream, choice, expected, &mut incoming);
         let mut archive = read.map_err(|error| Error::writing(&self.tmp(), error, Kind::Archive))?;
         let names = std::mem::take(&mut archive.names);
+        incoming.check(&archive)?;
         Ok((incoming.keep(archive)?, names))
+    }
+
+    /// All images of an archive, which is read wholly and once, with their names in it.
+    ///
+    /// # Errors
+    /// As [`import_stream`](Self::import_stream); then none of them is kept.
+    pub fn import_all_of_stream(
+        &self,
+        stream: impl Read,
+    ) -> Result<Vec<(StoredImage, Vec<ImageName>)>, Error> {
+        let mut incoming = Incoming { store: self, layers: HashMap::new() };
+        let read = docker_archive::read_all(stream, &mut incoming);
+        let archives = read.map_err(|error| Error::writing(&self.tmp(), error, Kind::Archive))?;
+        archives.iter().try_for_each(|archive| incoming.check(archive))?;
+        let mut kept = Vec::new();
+        for mut archive in archives {
+            let names = std::mem::take(&mut archive.names);
+            kept.push((incoming.keep(archive)?, names));
+        }
+        Ok(kept)
     }
 
     /// Whether the file is a docker-archive of one image that was read before and is unchanged.
@@ -190,11 +211,13 @@ impl Write for LayerWriter {
 }
 
 impl Incoming<'_> {
-    /// Gives the layers of the verified image their names, and drops all others.
-    fn keep(mut self, archive: Archive) -> Result<StoredImage, Error> {
-        for layer in &archive.layers {
-            self.arrived(layer)?.check_tar()?;
-        }
+    /// That an image's layers are tars.
+    fn check(&self, archive: &Archive) -> Result<(), Error> {
+        archive.layers.iter().try_for_each(|layer| self.arrived(layer)?.check_tar())
+    }
+
+    /// Gives the layers of a verified image their names. What is never kept is dropped.
+    fn keep(&mut self, archive: Archive) -> Result<StoredImage, Error> {
         let layers: Vec<Layer> =
             archive.layers.iter().map(|layer| self.keep_layer(layer)).collect::<Result<_, _>>()?;
         self.store.keep_image(archive.config, archive.config_json, layers)

@@ -14,7 +14,7 @@ use kiln_image::reference::{Choice, ImageReference, Location, TagChoice};
 use kiln_store::{Layer, StoredImage};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -266,25 +266,17 @@ impl<'a> Transport<'a> {
         Ok(Imported { image, names, annotations: ImageAnnotations::default() })
     }
 
-    /// All images of an archive, one after the other: layers that are in the store are only looked at again.
+    /// All images of an archive.
     fn import_docker_images(&self, path: &str, file: Option<File>) -> Result<Vec<Imported>, Error> {
         let file = match file {
             Some(file) => file,
-            None => crate::source::plain(open(path)?, path, self.store)?,
+            None => open(path)?,
         };
-        let mut imported = Vec::new();
-        loop {
-            (&file).rewind().map_err(|e| Error::file("read", Path::new(path), e))?;
-            let taken = self.store.import_named_stream(&file, &Choice::Index(imported.len()), None);
-            match taken.context(|| format!("cannot take in docker-archive:{path}")) {
-                Ok((image, names)) => {
-                    imported.push(Imported { image, names, annotations: ImageAnnotations::default() });
-                }
-                // That was the last one.
-                Err(error) if error.is_usage() && !imported.is_empty() => return Ok(imported),
-                Err(error) => return Err(error),
-            }
-        }
+        let taken = self.store.import_all_of_stream(file);
+        let images = taken.context(|| format!("cannot take in docker-archive:{path}"))?.into_iter();
+        Ok(images
+            .map(|(image, names)| Imported { image, names, annotations: ImageAnnotations::default() })
+            .collect())
     }
 
     /// An image that says nothing but its layers and platform.

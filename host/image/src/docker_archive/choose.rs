@@ -1,4 +1,4 @@
-//! Which of an archive's images is meant.
+//! Which of an archive's images are meant.
 
 use crate::error::{Error, Kind};
 use crate::reference::{Choice, ImageName};
@@ -17,14 +17,35 @@ pub(super) trait Named {
     }
 }
 
-/// The image that `choice` means.
+/// What is wanted of an archive.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Which<'a> {
+    One(&'a Choice),
+    All,
+}
+
+/// Images of one archive, where all are wanted.
+const ALL_MAX: usize = 1000;
+
+/// The images that are wanted.
 ///
 /// # Errors
-/// When there is none, or there are several.
-pub(super) fn choose<'a, I: Named>(images: &'a [I], choice: &Choice) -> Result<&'a I, Error> {
+/// When there are none, several and one is wanted, or too many.
+pub(super) fn choose<'a, I: Named>(images: &'a [I], which: Which) -> Result<Vec<&'a I>, Error> {
     if images.is_empty() {
         return Err(Kind::Choice("the archive holds no image".to_owned()).into());
     }
+    match which {
+        Which::One(choice) => one(images, choice).map(|image| vec![image]),
+        Which::All if images.len() > ALL_MAX => {
+            let why = format!("it lists {} images, more than the {ALL_MAX} allowed", images.len());
+            Err(Kind::corrupt("docker-archive", why).into())
+        }
+        Which::All => Ok(images.iter().collect()),
+    }
+}
+
+fn one<'a, I: Named>(images: &'a [I], choice: &Choice) -> Result<&'a I, Error> {
     let refused = |why: String| Kind::Choice(format!("{why}: {}", list(images)));
     match choice {
         Choice::Only if images.len() == 1 => Ok(&images[0]),

@@ -3,13 +3,12 @@
 //! There is no configuration to verify anything with. It is put together as docker does when it
 //! loads such an archive: from the top layer's `json`, with the digests of the layers as they are.
 
-use super::choose::{Named, choose};
+use super::choose::{Named, Which, choose};
 use super::members::Members;
 use super::{Archive, LayerRef, REPOSITORIES};
 use crate::config::{ImageConfig, RootFs};
 use crate::digest::Digest;
 use crate::error::{Error, Kind};
-use crate::reference::Choice;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,19 +45,22 @@ struct ContainerConfig {
     cmd: Option<Vec<String>>,
 }
 
-/// The image chosen, or `None` when this is not the layout before 1.10.
-pub(super) fn assemble(members: &Members, choice: &Choice) -> Result<Option<Archive>, Error> {
+/// The images wanted, or `None` when this is not the layout before 1.10.
+pub(super) fn assemble(members: &Members, which: Which) -> Result<Option<Vec<Archive>>, Error> {
     let heads = heads(members)?;
     if heads.is_empty() {
         return Ok(None);
     }
-    let head = choose(&heads, choice)?;
+    choose(&heads, which)?.into_iter().map(|head| image(head, members)).collect::<Result<_, _>>().map(Some)
+}
+
+fn image(head: &Head, members: &Members) -> Result<Archive, Error> {
     let chain = chain(&head.id, members)?;
     let layers = chain.iter().map(|id| layer(id, members)).collect::<Result<Vec<_>, _>>()?;
     let config = config(&chain, &layers, members)?;
     let config_json = config.to_json();
     let image_id = Digest::of(&config_json);
-    Ok(Some(Archive { config, config_json, image_id, names: head.names(), layers }))
+    Ok(Archive { config, config_json, image_id, names: head.names(), layers })
 }
 
 /// Layers with names, sorted by ID; where there are no names, those that are nobody's parent.

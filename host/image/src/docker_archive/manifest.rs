@@ -1,13 +1,14 @@
 //! Images as `manifest.json` lists them.
 
-use super::choose::{Named, choose};
+use super::choose::{Named, Which, choose};
 use super::members::Members;
 use super::{Archive, LayerRef, MANIFEST};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::error::{Error, Kind};
-use crate::reference::Choice;
+use crate::manifest::Descriptor;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One image of the manifest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub(super) struct Item {
     pub repo_tags: Option<Vec<String>>,
     /// Members with the layers, lowest first.
     pub layers: Option<Vec<String>>,
+    /// Layers that the archive need not hold, as their makers distribute them, by diff ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_sources: Option<BTreeMap<String, Descriptor>>,
 }
 
 impl Named for Item {
@@ -26,11 +30,14 @@ impl Named for Item {
     }
 }
 
-/// The image chosen from `manifest`, verified.
-pub(super) fn assemble(manifest: &[u8], members: &Members, choice: &Choice) -> Result<Archive, Error> {
+/// The images wanted of `manifest`, verified.
+pub(super) fn assemble(manifest: &[u8], members: &Members, which: Which) -> Result<Vec<Archive>, Error> {
     let items: Vec<Item> =
         serde_json::from_slice(manifest).map_err(|e| Kind::caused(MANIFEST, "it does not parse", e))?;
-    let item = choose(&items, choice)?;
+    choose(&items, which)?.into_iter().map(|item| image(item, members)).collect()
+}
+
+fn image(item: &Item, members: &Members) -> Result<Archive, Error> {
     let config_json = config(item, members)?;
     let config = ImageConfig::parse(config_json)?;
     let layers = layers(item, &config.rootfs.diff_ids, members)?;
@@ -66,13 +73,34 @@ fn layers(item: &Item, diff_ids: &[Digest], members: &Members) -> Result<Vec<Lay
         let why = format!("it names {} layers, the configuration {}", names.len(), diff_ids.len());
         return Err(Kind::corrupt(MANIFEST, why).into());
     }
-    names.iter().zip(diff_ids).map(|(name, expected)| layer(name, *expected, members)).collect()
+    let wanted = names.iter().zip(diff_ids).enumerate();
+    wanted.map(|(number, (name, expected))| layer(item, number, name, *expected, members)).collect()
 }
 
-fn layer(name: &str, expected: Digest, members: &Members) -> Result<LayerRef, Error> {
-    let layer = members.layer(name).ok_or_else(|| missing("layer", name))?;
+fn layer(
+    item: &Item,
+    number: usize,
+    name: &str,
+    expected: Digest,
+    members: &Members,
+) -> Result<LayerRef, Error> {
+    let layer = members
+        .layer(name)
+        .ok_or_else(|| foreign(item, number, expected).unwrap_or_else(|| missing("layer", name)))?;
     verify(|| format!("layer {name:?}"), expected, layer.diff_id)?;
     Ok(layer)
+}
+
+/// Why a layer is not there, where the manifest says so.
+/// <https://github.com/moby/moby/blob/v27.0.0/image/tarexport/tarexport.go>
+fn foreign(item: &Item, number: usize, diff_id: Digest) -> Option<Kind> {
+    let source = item.layer_sources.as_ref()?.get(&diff_id.to_string())?;
+    let urls = source.urls.iter().take(3).map(|url| format!("{url:?}")).collect::<Vec<_>>().join(", ");
+    let place = if urls.is_empty() { String::new() } else { format!(" ({urls})") };
+    Some(Kind::Unsupported(format!(
+        "layer {number} ({diff_id}) is foreign: the archive does not hold it, only its maker may distribute it{place}, and kiln does \
+         not fetch it from there"
+    )))
 }
 
 fn missing(what: &str, name: &str) -> Kind {

@@ -24,8 +24,8 @@ mod read;
 mod v1;
 mod write;
 
-pub use read::read;
-pub use write::write;
+pub use read::{read, read_all};
+pub use write::{ArchiveImage, write, write_all};
 
 use crate::config::ImageConfig;
 use crate::digest::Digest;

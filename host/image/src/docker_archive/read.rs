@@ -1,5 +1,6 @@
 //! One pass over an archive, then its verification.
 
+use super::choose::Which;
 use super::members::{DOCUMENT_LIMIT, Members};
 use super::{Archive, LayerRef, LayerSink, MANIFEST, REPOSITORIES, legacy, manifest};
 use crate::compress::{Decompressor, Format};
@@ -40,19 +41,27 @@ pub fn read<R: Read, S: LayerSink>(
     sink: &mut S,
 ) -> Result<Archive, Error> {
     let members = scan(stream, sink)?;
-    let archive = assemble(&members, choice)?;
+    let archive = assemble(&members, Which::One(choice))?.pop().expect("the one that was chosen");
     if let Some(expected) = image_id {
         manifest::verify(|| "the image".to_owned(), *expected, archive.image_id)?;
     }
     Ok(archive)
 }
 
-fn assemble(members: &Members, choice: &Choice) -> Result<Archive, Error> {
+/// Reads an archive as [`read`] does, and verifies all its images.
+///
+/// # Errors
+/// As [`read`]'s.
+pub fn read_all<R: Read, S: LayerSink>(stream: R, sink: &mut S) -> Result<Vec<Archive>, Error> {
+    assemble(&scan(stream, sink)?, Which::All)
+}
+
+fn assemble(members: &Members, which: Which) -> Result<Vec<Archive>, Error> {
     if let Some(document) = members.document(MANIFEST) {
-        return manifest::assemble(document, members, choice);
+        return manifest::assemble(document, members, which);
     }
-    if let Some(archive) = legacy::assemble(members, choice)? {
-        return Ok(archive);
+    if let Some(archives) = legacy::assemble(members, which)? {
+        return Ok(archives);
     }
     if members.document(OCI_LAYOUT).is_some() {
         let message = "this is an OCI archive without the `manifest.json` of a docker-archive";

@@ -564,3 +564,75 @@ proptest! {
         let _ = read_only(&tar_of(&[File("a", &layer), Symlink("b", "a"), File("c", &config), File("manifest.json", manifest.as_bytes())]));
     }
 }
+
+/// Two images that share a layer, written and read in both layouts.
+#[test]
+fn several_images_are_written_and_read_at_once() {
+    let layers = [layer("shared"), layer("one"), layer("two")];
+    let configs = [config_of(&[&layers[0], &layers[1]]), config_of(&[&layers[0], &layers[2]])];
+    let names: [Vec<crate::reference::ImageName>; 2] =
+        [vec!["one:1".parse().unwrap()], vec!["two:1".parse().unwrap(), "two:latest".parse().unwrap()]];
+    let store = Store(layers.iter().map(|layer| (Digest::of(layer), layer.clone())).collect());
+    let images: Vec<ArchiveImage> =
+        configs.iter().zip(&names).map(|(config_json, names)| ArchiveImage { config_json, names }).collect();
+    for compression in [Compression::None, Compression::GZIP] {
+        let tar = write_all(Vec::new(), compression, &images, &mut Shelf(&store, compression)).unwrap();
+        let mut sink = Store::default();
+        let all = read_all(&tar[..], &mut sink).unwrap();
+        assert_eq!(sink.0.len(), 3);
+        for ((archive, config), names) in all.iter().zip(&configs).zip(&names) {
+            assert_eq!((&archive.config_json, &archive.names), (config, names));
+        }
+        assert!(read(&tar[..], &Choice::Only, None, &mut Store::default()).unwrap_err().is_choice());
+    }
+    // As old daemons see it.
+    let tar =
+        write_all(Vec::new(), Compression::None, &images, &mut Shelf(&store, Compression::None)).unwrap();
+    let old = without(&tar, MANIFEST);
+    let all = read_all(&old[..], &mut Store::default()).unwrap();
+    let mut seen: Vec<_> =
+        all.iter().map(|archive| (archive.names.len(), archive.layers[1].diff_id)).collect();
+    seen.sort();
+    assert_eq!(seen, [(1, Digest::of(&layers[1])), (2, Digest::of(&layers[2]))]);
+}
+
+/// An archive without one of its members.
+fn without(tar: &[u8], name: &str) -> Vec<u8> {
+    let mut reader = tar::Reader::new(tar);
+    let mut writer = tar::Writer::new(Vec::new());
+    while let Some(member) = reader.next_entry().unwrap() {
+        let mut data = Vec::new();
+        io::Read::read_to_end(&mut reader, &mut data).unwrap();
+        if member.entry.path != name.as_bytes() {
+            writer.append(&member.entry, &mut &data[..]).unwrap();
+        }
+    }
+    writer.finish().unwrap()
+}
+
+#[test]
+fn a_foreign_layer_is_named_with_where_its_maker_has_it() {
+    let sample = Sample::new();
+    let diff_id = Digest::of(&sample.layers[1]);
+    let source = format!(
+        r#"{{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","size":1,"digest":"{diff_id}","urls":["https://example.org/layer"]}}"#
+    );
+    let manifest = format!(
+        r#"[{{"Config":{:?},"Layers":["1.tar","2/layer.tar"],"LayerSources":{{"{diff_id}":{source}}}}}]"#,
+        sample.name
+    );
+    let tar = tar_of(&[
+        File("1.tar", &sample.layers[0]),
+        File(&sample.name, &sample.config),
+        File("manifest.json", manifest.as_bytes()),
+    ]);
+    let error = read_only(&tar).unwrap_err();
+    assert!(error.is_unsupported());
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "layer 1 ({diff_id}) is foreign: the archive does not hold it, only its maker may distribute it \
+             (\"https://example.org/layer\"), and kiln does not fetch it from there"
+        )
+    );
+}

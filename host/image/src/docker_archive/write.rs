@@ -24,15 +24,19 @@ const FILE_MODE: u16 = 0o444;
 /// Symbolic links have no mode of their own.
 const SYMLINK_MODE: u16 = 0o777;
 
+/// An image to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct ArchiveImage<'a> {
+    /// The configuration, whose `rootfs.diff_ids` are the layers.
+    pub config_json: &'a [u8],
+    /// Its names.
+    pub names: &'a [ImageName],
+}
+
 /// Writes an archive of one image to `out`, which need not seek, and gives `out` back.
 ///
-/// `config_json` is the image's configuration, whose `rootfs.diff_ids` are the layers that are asked
-/// for, each once. Times are zero, owners root: equal input makes equal output.
-///
 /// # Errors
-/// - [corrupt](Error::is_corrupt): `config_json` is no configuration, or a layer has not the size it
-///   was said to have (noticed only when not compressed);
-/// - [io](Error::is_io): `out` or `source` failed.
+/// As [`write_all`]'s.
 pub fn write<W: Write, S: LayerSource>(
     out: W,
     compression: Compression,
@@ -40,51 +44,72 @@ pub fn write<W: Write, S: LayerSource>(
     names: &[ImageName],
     source: &mut S,
 ) -> Result<W, Error> {
-    let config = ImageConfig::parse(config_json)?;
-    let diff_ids = &config.rootfs.diff_ids;
-    let mut writer = Writer { out, compression, pending: Vec::new() };
-    for diff_id in distinct(diff_ids) {
-        writer.layer(diff_id, source)?;
-    }
-    let config_member = format!("{}.json", Digest::of(config_json).hex());
-    writer.document(&config_member, config_json)?;
-    let chain = v1::chain(config_json, diff_ids)?;
-    for layer in &chain {
-        writer.v1_layer(layer)?;
-    }
-    if let Some(top) = chain.last() {
-        writer.document(REPOSITORIES, &repositories(names, &top.id))?;
-    }
-    writer.document(MANIFEST, &manifest(config_member, names, diff_ids))?;
-    writer.finish()
+    write_all(out, compression, &[ArchiveImage { config_json, names }], source)
 }
 
-/// The layers in order, without those that came before.
-fn distinct(diff_ids: &[Digest]) -> impl Iterator<Item = &Digest> {
-    let mut seen = BTreeSet::new();
-    diff_ids.iter().filter(move |diff_id| seen.insert(**diff_id))
+/// Writes an archive of images to `out`, which need not seek, and gives `out` back.
+///
+/// Each layer is asked for once, however many images have it. Times are zero, owners root: equal input makes equal output.
+///
+/// # Errors
+/// - [corrupt](Error::is_corrupt): a `config_json` is no configuration, or a layer has not the size it
+///   was said to have (noticed only when not compressed);
+/// - [io](Error::is_io): `out` or `source` failed.
+pub fn write_all<W: Write, S: LayerSource>(
+    out: W,
+    compression: Compression,
+    images: &[ArchiveImage<'_>],
+    source: &mut S,
+) -> Result<W, Error> {
+    let mut writer =
+        Writer { out, compression, pending: Vec::new(), members: BTreeSet::new(), has_layers: false };
+    let (mut items, mut repositories) = (Vec::new(), Repositories::new());
+    for image in images {
+        let config = ImageConfig::parse(image.config_json)?;
+        let diff_ids = &config.rootfs.diff_ids;
+        for diff_id in diff_ids {
+            writer.layer(diff_id, source)?;
+        }
+        let config_member = format!("{}.json", Digest::of(image.config_json).hex());
+        writer.document(&config_member, image.config_json)?;
+        let chain = v1::chain(image.config_json, diff_ids)?;
+        for layer in &chain {
+            writer.v1_layer(layer)?;
+        }
+        if let Some(top) = chain.last() {
+            add_names(&mut repositories, image.names, &top.id);
+        }
+        items.push(item(config_member, image.names, diff_ids));
+        writer.has_layers |= !chain.is_empty();
+    }
+    if writer.has_layers {
+        writer.document(REPOSITORIES, &serde_json::to_vec(&repositories).expect("text only"))?;
+    }
+    writer.document(MANIFEST, &serde_json::to_vec(&items).expect("text only"))?;
+    writer.finish()
 }
 
 fn layer_member(diff_id: &Digest) -> String {
     format!("{}.tar", diff_id.hex())
 }
 
-fn manifest(config: String, names: &[ImageName], diff_ids: &[Digest]) -> Vec<u8> {
-    let item = Item {
+fn item(config: String, names: &[ImageName], diff_ids: &[Digest]) -> Item {
+    Item {
         config,
         repo_tags: Some(names.iter().map(ImageName::to_string).collect()),
         layers: Some(diff_ids.iter().map(layer_member).collect()),
-    };
-    serde_json::to_vec(&[item]).expect("text only")
+        layer_sources: None,
+    }
 }
 
 /// Names to tags to the top layer.
-fn repositories(names: &[ImageName], top: &str) -> Vec<u8> {
-    let mut repositories: BTreeMap<String, BTreeMap<&str, &str>> = BTreeMap::new();
+type Repositories = BTreeMap<String, BTreeMap<String, String>>;
+
+fn add_names(repositories: &mut Repositories, names: &[ImageName], top: &str) {
     for name in names {
-        repositories.entry(name.repository()).or_default().insert(name.tag(), top);
+        let tags = repositories.entry(name.repository()).or_default();
+        tags.insert(name.tag().to_owned(), top.to_owned());
     }
-    serde_json::to_vec(&repositories).expect("text only")
 }
 
 /// Puts compressed pieces together.
@@ -93,15 +118,25 @@ struct Writer<W> {
     compression: Compression,
     /// What is to be compressed as one piece before the next layer.
     pending: Vec<u8>,
+    /// Names so far: images share layers, and may share more.
+    members: BTreeSet<String>,
+    /// Whether there is anything for the layout before 1.10.
+    has_layers: bool,
 }
 
 impl<W: Write> Writer<W> {
     fn document(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        if !self.members.insert(name.to_owned()) {
+            return Ok(());
+        }
         let entry = file(name, bytes.len() as u64);
         tar::Writer::new(&mut self.pending).append(&entry, &mut &*bytes)
     }
 
     fn v1_layer(&mut self, layer: &V1Layer) -> Result<(), Error> {
+        if !self.members.insert(layer.id.clone()) {
+            return Ok(());
+        }
         let target = format!("../{}", layer_member(&layer.diff_id));
         let link = symlink(&format!("{}/layer.tar", layer.id), target);
         tar::Writer::new(&mut self.pending).begin(&link)?;
@@ -109,8 +144,11 @@ impl<W: Write> Writer<W> {
         self.document(&format!("{}/json", layer.id), &layer.json)
     }
 
-    /// Copies a layer from the source.
+    /// Copies a layer from the source, unless it is there.
     fn layer(&mut self, diff_id: &Digest, source: &mut impl LayerSource) -> Result<(), Error> {
+        if !self.members.insert(layer_member(diff_id)) {
+            return Ok(());
+        }
         let opening = |source| Kind::Io { doing: format!("open layer {diff_id}"), source };
         let StoredLayer { size, mut bytes } = source.open(diff_id).map_err(opening)?;
         tar::Writer::new(&mut self.pending).begin(&file(&layer_member(diff_id), size))?;

@@ -1,11 +1,11 @@
 //! `docker-archive:`, loadable by old and new daemons.
 
-use super::{docker_images, file};
+use super::file;
 use crate::error::Context;
 use crate::{Error, OutputImage, Transport};
 use kiln_image::compress::Compression;
 use kiln_image::digest::Digest;
-use kiln_image::docker_archive::{self, LayerSource, StoredLayer};
+use kiln_image::docker_archive::{self, ArchiveImage, LayerSource, StoredLayer};
 use kiln_store::SegmentReader;
 use std::io;
 
@@ -19,11 +19,11 @@ pub(crate) fn write(
     let what = || format!("cannot write docker-archive:{path}");
     let mut layers = Layers { transport, images, compression };
     file::write(path, |out| {
-        let [output] = images else {
-            return docker_images::write(out, compression, images, &mut layers);
-        };
-        let json = &output.image.config_json;
-        docker_archive::write(out, compression, json, &output.names, &mut layers).context(what)?;
+        let images: Vec<ArchiveImage> = images
+            .iter()
+            .map(|output| ArchiveImage { config_json: &output.image.config_json, names: &output.names })
+            .collect();
+        docker_archive::write_all(out, compression, &images, &mut layers).context(what)?;
         Ok(())
     })
 }

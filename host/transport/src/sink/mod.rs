@@ -4,7 +4,6 @@
 mod archive;
 mod directory;
 mod docker_archive;
-mod docker_images;
 mod file;
 mod layout;
 mod pending;

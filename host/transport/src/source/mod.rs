@@ -12,7 +12,7 @@ mod select;
 
 pub(crate) use detect::{Found, detect, open};
 pub(crate) use directory::DirectorySource;
-pub(crate) use layout::{LayoutSource, plain};
+pub(crate) use layout::LayoutSource;
 pub(crate) use registry::RegistrySource;
 pub(crate) use select::{Selected, is_image, select};
 
