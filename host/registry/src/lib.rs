@@ -86,6 +86,17 @@ impl Client {
         self.push(repository, blob, &open, &[]).is_there()
     }
 
+    /// A blob that only its digest is known of, as in manifests of schema version 1, by what the registry says of it.
+    ///
+    /// # Errors
+    /// When it is not there or the registry fails for too long.
+    pub fn describe_blob(&self, repository: &RegistryReference, digest: Digest) -> Result<Descriptor, Error> {
+        let open = |_| Err(io::ErrorKind::Unsupported.into());
+        let unknown = Descriptor::new("", digest, 0);
+        let size = self.push(repository, &unknown, &open, &[]).size()?;
+        Ok(Descriptor { size, ..unknown })
+    }
+
     /// Puts a blob into a repository, unless it is there: mounted from the first of `mount_from` (repositories of the same
     /// registry), else sent.
     ///

@@ -85,6 +85,19 @@ impl<'a> Push<'a> {
         Ok(response.status == 200 && length.is_none_or(|length| length == self.blob.size))
     }
 
+    /// What the registry says a blob's size is.
+    pub fn size(&self) -> Result<u64, Error> {
+        let url = self.exchange.url(&self.endpoint, &format!("blobs/{}", self.blob.digest));
+        let scopes = [Scope { path: self.endpoint.path.clone(), actions: "pull" }];
+        let response = self.exchange.ask(&self.endpoint, &Call::new(Method::HEAD, url), &scopes, &[])?;
+        let length = response.header("content-length").and_then(|length| length.parse().ok());
+        let missing = || Kind::Answer {
+            what: format!("blob {}", self.blob.digest),
+            why: "the registry does not say how large it is".to_owned(),
+        };
+        Ok(length.ok_or_else(missing)?)
+    }
+
     /// Opens a session and gives its URL; `None` when the blob could be mounted instead.
     fn begin(&self, may_mount: bool) -> Result<Option<String>, Error> {
         let uploads = self.exchange.url(&self.endpoint, "blobs/uploads/");

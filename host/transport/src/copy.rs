@@ -32,7 +32,7 @@ impl Transport<'_> {
             for reference in sources {
                 match self.open(&reference.location)? {
                     Opened::Blobs(source) => opened.push((reference, source)),
-                    Opened::Other(..) => break,
+                    Opened::Other(..) | Opened::Schema1(..) => break,
                 }
             }
         }

@@ -3,16 +3,17 @@
 use crate::error::{Context, Kind};
 use crate::progress::Progress;
 use crate::source::{
-    BlobSource, DirectorySource, Found, LayoutSource, RegistrySource, Root, Selected, detect, open, rootfs,
-    select,
+    BlobSource, DirectorySource, Fetched, Found, LayoutSource, RegistrySource, Root, Selected, detect, open,
+    rootfs, select,
 };
 use crate::{Error, Event, ImageAnnotations, Imported, Transport};
+use kiln_image::compress::Decompressor;
 use kiln_image::config::ImageConfig;
 use kiln_image::digest::Digest;
-use kiln_image::manifest::{Content, Descriptor, Manifest, Platform, media_type};
-use kiln_image::reference::{Choice, ImageReference, Location, TagChoice};
+use kiln_image::manifest::{Content, Descriptor, Manifest, Platform, Schema1, media_type};
+use kiln_image::reference::{Choice, ImageReference, Location, RegistryReference, TagChoice};
 use kiln_store::{Layer, StoredImage};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -26,6 +27,8 @@ const DOCUMENTS_MAX: usize = 1000;
 pub(crate) enum Opened<'a> {
     /// One with documents and blobs.
     Blobs(Box<dyn BlobSource + 'a>),
+    /// An image of schema version 1.
+    Schema1(RegistryReference, Schema1),
     /// An archive of docker, a root file system or nothing; the file where it is open already.
     Other(Location, Option<File>),
 }
@@ -52,7 +55,10 @@ impl<'a> Transport<'a> {
             Location::Dir { path } => Box::new(DirectorySource::open(Path::new(path))?),
             Location::Registry(reference) => {
                 self.observer.event(Event::Phase(&format!("fetching {reference}")));
-                Box::new(RegistrySource::open(self.registry, reference)?)
+                match RegistrySource::open(self.registry, reference)? {
+                    Fetched::Source(source) => Box::new(source),
+                    Fetched::Schema1(image) => return Ok(Opened::Schema1(reference.clone(), image)),
+                }
             }
             Location::Scratch | Location::DockerArchive { .. } | Location::Rootfs { .. } => {
                 return Ok(Opened::Other(location.clone(), None));
@@ -77,6 +83,7 @@ impl<'a> Transport<'a> {
         let pinned = reference.digest.as_ref();
         let imported = match self.open(&reference.location)? {
             Opened::Blobs(source) => self.import_selected(&*source, platform, pinned)?,
+            Opened::Schema1(reference, image) => self.import_schema_1(&reference, &image)?,
             Opened::Other(location, file) => {
                 let imported = self.import_other(&location, file, platform, pinned)?;
                 check_pin(&reference.location, pinned, &[], &imported.image)?;
@@ -106,6 +113,7 @@ impl<'a> Transport<'a> {
     pub(crate) fn import_every(&self, reference: &ImageReference) -> Result<Vec<Imported>, Error> {
         let source = match self.open(&reference.location)? {
             Opened::Blobs(source) => source,
+            Opened::Schema1(reference, image) => return Ok(vec![self.import_schema_1(&reference, &image)?]),
             Opened::Other(Location::DockerArchive { path, choice: Choice::Only }, file) => {
                 return self.import_docker_images(&path, file);
             }
@@ -224,6 +232,37 @@ impl<'a> Transport<'a> {
             self.store.note_origin(&descriptor.digest, repository).context(what)?;
         }
         Ok(layer)
+    }
+
+    /// Fetches the layers of an image that does not say what they unpack to, and makes its configuration of what they do.
+    fn import_schema_1(&self, reference: &RegistryReference, image: &Schema1) -> Result<Imported, Error> {
+        let mut known: BTreeMap<Digest, Layer> = BTreeMap::new();
+        let mut layers = Vec::new();
+        for blob in image.blobs() {
+            let layer = match known.get(&blob) {
+                Some(layer) => layer.clone(),
+                None => self.fetch_undescribed(reference, blob)?,
+            };
+            known.insert(blob, layer.clone());
+            layers.push(layer);
+        }
+        let what = || format!("cannot use docker://{reference}");
+        let config = image.config(layers.iter().map(|layer| layer.diff_id).collect()).context(what)?;
+        let json = config.to_json();
+        let image = self.store.keep_image(config, json, layers).context(what)?;
+        let names = reference.tag().map(|_| reference.name().clone()).into_iter().collect();
+        Ok(Imported { image, names, annotations: ImageAnnotations::default() })
+    }
+
+    /// A layer of which only its blob's digest is known.
+    fn fetch_undescribed(&self, reference: &RegistryReference, blob: Digest) -> Result<Layer, Error> {
+        let what = || format!("cannot take in layer {blob} of docker://{reference}");
+        let descriptor = self.registry.describe_blob(reference, blob).context(what)?;
+        let reader = self.registry.blob(reference, &descriptor).context(what)?;
+        let mut tar = Decompressor::new(Progress::new(reader, &descriptor, self.observer)).context(what)?;
+        let mut layer = self.store.new_layer(&[], self.threads).context(what)?;
+        io::copy(&mut tar, &mut layer).map_err(|e| Error::io(what, e))?;
+        layer.finish_tar().context(what)
     }
 
     fn import_other(

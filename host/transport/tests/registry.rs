@@ -2,7 +2,7 @@
 
 use kiln_image::compress::Compression;
 use kiln_image::config::ImageConfig;
-use kiln_image::manifest::{Annotations, Platform};
+use kiln_image::manifest::{Annotations, Content, Document, Platform, media_type};
 use kiln_image::reference::ImageReference;
 use kiln_registry::{Client, Settings};
 use kiln_store::Store;
@@ -242,4 +242,42 @@ fn what_the_network_does_is_mended_or_refused() {
             assert!(fresh.store.du().unwrap().iter().all(|usage| usage.count == 0), "{shown}");
         }
     }
+}
+
+/// A manifest as registries still serve it of images from before docker 1.10, by the proxy: Debian's registry does not sign them
+/// unless told to.
+#[test]
+fn an_image_of_schema_1_is_pulled() {
+    let registry = Registry::plain();
+    let room = Room::new();
+    let image = room.image("amd64");
+    let pushed = place(&registry.address(), "old:new");
+    room.transport().write(std::slice::from_ref(&image), &spec(&pushed)).unwrap();
+    let manifest = room.client.manifest(&format!("{}/old:new", registry.address()).parse().unwrap()).unwrap();
+    let manifest = Document::parse(manifest.bytes, None).unwrap();
+    let Content::Manifest(manifest) = manifest.content else { panic!("an index") };
+    let layers: Vec<String> =
+        manifest.layers.iter().rev().map(|layer| format!(r#"{{"blobSum":"{}"}}"#, layer.digest)).collect();
+    let history = [r#"{"v1Compatibility":"{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"Cmd\":[\"/old\"]}}"}"#;
+        3];
+    let body = format!(
+        r#"{{"schemaVersion":1,"name":"old","tag":"1","fsLayers":[{}],"history":[{}]}}"#,
+        layers.join(","),
+        history.join(",")
+    );
+    let headers = vec![format!("Content-Type: {}", media_type::DOCKER_SCHEMA_1[0])];
+    let answer = Action::Answer { status: 200, headers, body };
+    let proxy = Proxy::start(&registry.address(), [Rule::new("GET", "/manifests/1", 9, answer)]);
+    let reference: ImageReference = place(&proxy.address(), "old:1").parse().unwrap();
+    let fresh = Room::new();
+    let read = fresh.transport().import(&reference, &Platform::default()).unwrap();
+    assert_eq!(read.image.config.rootfs.diff_ids, image.image.config.rootfs.diff_ids);
+    assert_eq!(read.image.config.config.cmd, Some(vec!["/old".to_owned()]));
+    let copied = format!("oci:{}:x", fresh.directory.path().join("layout").display());
+    fresh.transport().copy(&[reference], &copied.parse().unwrap(), &CopyOptions::default()).unwrap();
+    // One that lies about a layer.
+    let flipped = Proxy::start(&proxy.address(), [Rule::new("GET", "/blobs/", 1, Action::Flip(40))]);
+    let reference: ImageReference = place(&flipped.address(), "old:1").parse().unwrap();
+    let error = Room::new().transport().import(&reference, &Platform::default()).unwrap_err();
+    assert!(error.is_digest_mismatch() || error.is_corrupt(), "{error}");
 }

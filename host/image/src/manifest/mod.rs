@@ -10,9 +10,11 @@
 mod descriptor;
 pub mod media_type;
 mod platform;
+mod schema1;
 
 pub use descriptor::Descriptor;
 pub use platform::Platform;
+pub use schema1::Schema1;
 
 use crate::config::Extra;
 use crate::digest::Digest;

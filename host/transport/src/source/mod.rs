@@ -13,7 +13,7 @@ mod select;
 pub(crate) use detect::{Found, detect, open};
 pub(crate) use directory::DirectorySource;
 pub(crate) use layout::LayoutSource;
-pub(crate) use registry::RegistrySource;
+pub(crate) use registry::{Fetched, RegistrySource};
 pub(crate) use select::{Selected, is_image, select};
 
 use crate::Error;

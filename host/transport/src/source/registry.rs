@@ -2,12 +2,20 @@
 
 use super::{BlobSource, Root};
 use crate::Error;
-use crate::error::{Context, Kind};
+use crate::error::Context;
 use kiln_image::digest::Digest;
-use kiln_image::manifest::{Descriptor, Document, media_type};
+use kiln_image::manifest::{Descriptor, Document, Schema1, media_type};
 use kiln_image::reference::RegistryReference;
 use kiln_registry::Client;
 use std::io::Read;
+
+/// What a reference leads to.
+pub(crate) enum Fetched<'a> {
+    /// A document and blobs.
+    Source(RegistrySource<'a>),
+    /// An image of schema version 1, which has no configuration.
+    Schema1(Schema1),
+}
 
 /// A repository that is read.
 pub(crate) struct RegistrySource<'a> {
@@ -18,18 +26,25 @@ pub(crate) struct RegistrySource<'a> {
 
 impl<'a> RegistrySource<'a> {
     /// Fetches what the reference leads to.
-    pub fn open(client: &'a Client, reference: &RegistryReference) -> Result<Self, Error> {
-        let root = document(client, reference)?;
-        Ok(Self { client, reference: reference.clone(), root })
+    pub fn open(client: &'a Client, reference: &RegistryReference) -> Result<Fetched<'a>, Error> {
+        let fetched = fetch(client, reference)?;
+        if media_type::DOCKER_SCHEMA_1.contains(&fetched.media_type.as_str()) {
+            let parsed = Schema1::parse(&fetched.bytes);
+            return Ok(Fetched::Schema1(
+                parsed.context(|| format!("cannot use the manifest of {reference}"))?,
+            ));
+        }
+        let root = parse(fetched, reference)?;
+        Ok(Fetched::Source(Self { client, reference: reference.clone(), root }))
     }
 }
 
-fn document(client: &Client, reference: &RegistryReference) -> Result<Document, Error> {
-    let fetched = client.manifest(reference).context(|| format!("cannot fetch {reference}"))?;
-    if media_type::DOCKER_SCHEMA_1.contains(&fetched.media_type.as_str()) {
-        let message = format!("the manifest of {reference} is of schema version 1");
-        return Err(Kind::Unsupported(message).into());
-    }
+fn fetch(client: &Client, reference: &RegistryReference) -> Result<kiln_registry::Fetched, Error> {
+    client.manifest(reference).context(|| format!("cannot fetch {reference}"))
+}
+
+/// Of schema version 2; one of version 1 can be no part of an index.
+fn parse(fetched: kiln_registry::Fetched, reference: &RegistryReference) -> Result<Document, Error> {
     let announced = Some(fetched.media_type.as_str()).filter(|announced| media_type::is_known(announced));
     Document::parse(fetched.bytes, announced).context(|| format!("cannot use the manifest of {reference}"))
 }
@@ -48,7 +63,8 @@ impl BlobSource for RegistrySource<'_> {
         if descriptor.digest == self.root.digest {
             return Ok(self.root.clone());
         }
-        let found = document(self.client, &self.reference.with_digest(descriptor.digest))?;
+        let reference = self.reference.with_digest(descriptor.digest);
+        let found = parse(fetch(self.client, &reference)?, &reference)?;
         super::verify(descriptor, &found.bytes, || {
             format!("manifest {} of {}", descriptor.digest, self.name())
         })?;
