@@ -12,6 +12,8 @@ pub fn tool(program: &str) -> Command {
     // Where an ordinary user's PATH lacks them.
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    // Where skopeo looks for passwords; what it looks for otherwise may be root's and closed.
+    command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     command
 }
 

@@ -189,7 +189,12 @@ fn start(configuration: &Path, directory: &Path) -> Child {
     let log = fs::File::create(directory.join("log")).expect("a file can be made");
     // It ends with the thread that started it, however that ends.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "docker-registry", "serve"]).arg(configuration).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command
+        .args(["--pdeathsig", "KILL", "docker-registry", "serve"])
+        .arg(configuration)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
     // Not to be ended by a terminal's Ctrl-C before what uses it.
     command.process_group(0);
     command.spawn().unwrap_or_else(|error| {
