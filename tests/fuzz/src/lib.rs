@@ -6,8 +6,11 @@ pub mod block;
 pub mod board;
 #[cfg(fuzzing)]
 pub mod channel;
+pub mod document;
+pub mod erofs;
 #[cfg(fuzzing)]
 pub mod kernel;
+pub mod layer;
 pub mod mmio;
 #[cfg(test)]
 mod seed;

@@ -58,7 +58,11 @@ impl<'t> Layout<'t> {
     }
 
     /// Other block sizes are for tests with readers that do not know the small one.
-    pub(super) fn with_block_bits(
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    #[doc(hidden)]
+    pub fn with_block_bits(
         tree: &'t Tree,
         source_lengths: &[u64],
         block_bits: u8,
