@@ -13,6 +13,9 @@ const BLOCK_BITS: u8 = kiln_disk::erofs::BLOCK_SIZE.trailing_zeros() as u8;
 /// Bytes of the one source.
 const SOURCE_LENGTH: u64 = 1 << 16;
 
+/// Bytes of an index that are looked at.
+const INDEX_MAX: u64 = 16 << 20;
+
 /// Plays an input.
 pub fn play(input: &[u8]) {
     let tree = tree(input);
@@ -23,9 +26,13 @@ pub fn play(input: &[u8]) {
     assert_eq!(disk_length(start), Some(layout.disk_length()));
 }
 
-/// The index, unless the tree is refused.
+/// The index, unless the tree is refused or it is too long.
 fn write(tree: &Tree, block_bits: u8) -> Option<Vec<u8>> {
     let layout = Layout::with_block_bits(tree, &[SOURCE_LENGTH], block_bits).ok()?;
+    // A file whose contents lie between blocks is copied with its holes, which may be long; here all of it would be in memory.
+    if layout.index_length() > INDEX_MAX {
+        return None;
+    }
     let mut index = Vec::new();
     let mut read = |_: u32, offset: u64, buffer: &mut [u8]| {
         assert!(offset + buffer.len() as u64 <= SOURCE_LENGTH, "it reads beyond the source");
