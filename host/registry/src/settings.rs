@@ -41,7 +41,7 @@ impl Default for Settings {
             certificate_directories: Vec::new(),
             mirrors: Vec::new(),
             retries: 3,
-            backoff: Duration::from_secs(1),
+            backoff: Duration::from_millis(500),
             idle_timeout: Duration::from_secs(60),
             chunk_size: None,
             notify: Notify::default(),

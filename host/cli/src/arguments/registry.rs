@@ -35,7 +35,7 @@ pub struct RegistryArguments {
     #[arg(long, value_name = "PREFIX=LOCATION", value_parser = parse_mirror)]
     pub registry_mirror: Vec<Mirror>,
     /// How often a request that failed is tried again
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 3)]
     pub retry_times: u32,
 }
 

@@ -62,11 +62,7 @@ impl<'t> Layout<'t> {
     /// # Errors
     /// As [`new`](Self::new).
     #[doc(hidden)]
-    pub fn with_block_bits(
-        tree: &'t Tree,
-        source_lengths: &[u64],
-        block_bits: u8,
-    ) -> Result<Self, Error> {
+    pub fn with_block_bits(tree: &'t Tree, source_lengths: &[u64], block_bits: u8) -> Result<Self, Error> {
         let walk = Walk::new(tree)?;
         let mut inodes = Vec::with_capacity(walk.visits.len());
         for (position, visit) in walk.visits.iter().enumerate() {
