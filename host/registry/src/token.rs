@@ -163,3 +163,28 @@ pub(crate) fn parse(url: &str, response: &mut Response) -> Result<Token, Error> 
     let expires = Some(Instant::now() + Duration::from_secs(seconds));
     Ok(Token { authorization: format!("Bearer {token}"), expires })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::challenge;
+
+    fn target(realm: &str, verify: bool) -> Result<String, String> {
+        let challenge = &challenge::parse(&format!("Bearer realm=\"{realm}\",service=s"))[0];
+        let endpoint = &Endpoint { host: "h".to_owned(), path: "a".to_owned(), verify };
+        let scopes = &[Scope { path: "a".to_owned(), actions: "pull,push" }];
+        let request = Request { endpoint, challenge, scopes, identity: None };
+        request.target().map(|(url, _)| url).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_token_server_is_not_asked_without_tls() {
+        let query = "service=s&scope=repository%3Aa%3Apull%2Cpush";
+        assert_eq!(target("https://t/x", true), Ok(format!("https://t/x?{query}")));
+        assert_eq!(target("https://t/x?y", true), Ok(format!("https://t/x?y&{query}")));
+        assert_eq!(target("http://t/x", false), Ok(format!("http://t/x?{query}")));
+        let refused = "registry h: it wants a token from \"http://t/x\", which is not asked without TLS";
+        assert_eq!(target("http://t/x", true), Err(refused.to_owned()));
+        assert!(target("file:///x", false).is_err());
+    }
+}

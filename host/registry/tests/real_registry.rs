@@ -396,3 +396,56 @@ fn errors_are_for_threads() {
     takes::<Error>();
     takes::<Client>();
 }
+
+fn bearer(realm: &str) -> Action {
+    let challenge = format!("WWW-Authenticate: Bearer realm=\"{realm}\",service=\"the service\"");
+    Action::Answer { status: 401, headers: vec![challenge], body: String::new() }
+}
+
+fn token(token: &str) -> Action {
+    let body = format!("{{\"token\": \"{token}\", \"expires_in\": 300}}");
+    Action::Answer { status: 200, headers: Vec::new(), body }
+}
+
+/// A registry with a token server, played by the proxy; and what the client had to say there.
+#[test]
+fn tokens_are_fetched_for_what_is_done_and_used_again() {
+    let registry = Registry::plain();
+    push_image(&client(settings()), &reference(&registry.address(), "app:1"));
+    let directory = tempfile::tempdir().unwrap();
+    let auth_file = directory.path().join("auth.json");
+    for (name, auth, method) in [
+        ("nobody", String::new(), "GET"),
+        ("a password", r#""auth": "bWU6c2VjcmV0""#.to_owned(), "GET"),
+        ("an identity token", r#""identitytoken": "refresh""#.to_owned(), "POST"),
+    ] {
+        let proxy = Proxy::start(
+            &registry.address(),
+            [
+                Rule::new("", "/token", 9, token("abc")),
+                Rule::new("GET", "/manifests/", 1, bearer("http://{address}/token")),
+            ],
+        );
+        std::fs::write(&auth_file, format!(r#"{{"auths": {{"{}": {{{auth}}}}}}}"#, proxy.address())).unwrap();
+        let client = client(Settings { auth_files: vec![auth_file.clone()], ..settings() });
+        let image = reference(&proxy.address(), "app:1");
+        client.manifest(&image).unwrap();
+        read(&client, &image, &blob(200_000).1).unwrap();
+        let seen = proxy.seen();
+        let asked: Vec<_> = seen.iter().filter(|request| request.line.contains("/token")).collect();
+        assert_eq!(asked.len(), 1, "{name}: {seen:#?}");
+        assert!(asked[0].line.starts_with(method), "{name}: {}", asked[0].line);
+        if method == "GET" {
+            assert!(
+                asked[0].line.contains("service=the%20service&scope=repository%3Aapp%3Apull"),
+                "{}",
+                asked[0].line
+            );
+        }
+        let shown = asked[0].header("authorization");
+        assert_eq!(shown, (name == "a password").then_some("Basic bWU6c2VjcmV0"), "{name}");
+        let last = seen.last().unwrap();
+        assert!(last.line.contains("/blobs/"), "{name}");
+        assert_eq!(last.header("authorization"), Some("Bearer abc"), "{name}");
+    }
+}

@@ -4,7 +4,7 @@
 use kiln_test_registry::{Action, Options, Proxy, Registry, Rule};
 use kiln_tests::{Image, Kiln, Room, repository};
 use serde_json::{Value, json};
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 /// A registry that asks for a certificate's authority and a password, and what one needs to get in.
 struct Secured {
@@ -274,4 +274,21 @@ fn attestations_are_pushed_as_referrers() {
     let index: Value =
         serde_json::from_slice(&fs::read(layout.join("index.json")).expect("it is there")).expect("JSON");
     assert_eq!(index["manifests"].as_array().map(Vec::len), Some(3), "{index:#}");
+}
+
+/// As docker calls them: `docker-credential-NAME get`, with the host on standard input.
+#[test]
+fn a_credential_helper_is_asked() {
+    let (room, secured) = (Room::new(), Secured::start());
+    let source = layout(&room);
+    let script = "#!/bin/sh\nread -r host\n[ \"$1\" = get ] || exit 1\n\
+                  printf '{\"ServerURL\": \"%s\", \"Username\": \"me\", \"Secret\": \"correct horse\"}' \"$host\"\n";
+    let helper = room.write("bin/docker-credential-kiln-test", script);
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let auth = format!(r#"{{"credHelpers": {{"{}": "kiln-test"}}}}"#, secured.registry.address());
+    let auth = room.write("auth.json", auth);
+    let path = format!("{}:{}", room.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let copy = room.kiln().args(["copy", &source, &secured.reference("app:1")]).env("PATH", path);
+    copy.arg("--authfile").arg(auth).arg("--cert-dir").arg(&secured.certificates).run().succeeds();
+    assert_eq!(secured.image("app:1").raw(), Image::at(&source).raw());
 }
