@@ -1,4 +1,4 @@
-//! Names of images, and how a user points at an image in an archive.
+//! Names of images, and how a user points at one: in a registry, an archive, a layout ([`ImageReference`]).
 //!
 //! A name follows the grammar of <https://pkg.go.dev/github.com/distribution/reference>:
 //!
@@ -184,46 +184,6 @@ pub enum Choice {
     Index(usize),
 }
 
-/// Where a base image is: `docker-archive:PATH[:NAME[:TAG]|:@INDEX][@sha256:ID]` as skopeo and
-/// podman write it, or just `PATH[@sha256:ID]`.
-///
-/// The ID at the end is kiln's own: the image is refused when it has another.
-/// <https://github.com/containers/image/blob/v5.30.0/docs/containers-transports.5.md>
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArchiveReference {
-    /// The archive; not empty.
-    pub path: String,
-    /// Which of its images.
-    pub choice: Choice,
-    /// What the image ID must be.
-    pub image_id: Option<Digest>,
-}
-
-const TRANSPORT: &str = "docker-archive";
-/// skopeo's other ways to point at an image.
-const OTHER_TRANSPORTS: [&str; 7] =
-    ["containers-storage", "dir", "docker", "docker-daemon", "oci", "oci-archive", "ostree"];
-
-impl FromStr for ArchiveReference {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let syntax = |why| Kind::Syntax { what: "a base image", text: text.to_owned(), why };
-        let (place, image_id) = split_image_id(text);
-        let (path, choice) = match place.split_once(':') {
-            Some((TRANSPORT, rest)) => split_choice(rest)?,
-            Some((transport, _)) if OTHER_TRANSPORTS.contains(&transport) => {
-                return Err(syntax("kiln reads `docker-archive:PATH` only").into());
-            }
-            _ => (place, Choice::Only),
-        };
-        if path.is_empty() {
-            return Err(syntax("the path of the archive is missing").into());
-        }
-        Ok(Self { path: path.to_owned(), choice, image_id })
-    }
-}
-
 /// Anything after `@` that is not a digest is part of the path, or an index.
 fn split_image_id(text: &str) -> (&str, Option<Digest>) {
     match text.rsplit_once('@') {
@@ -251,21 +211,6 @@ fn parse_index(text: &str) -> Result<usize, Error> {
     let why = "it must be a number from 0";
     text.parse()
         .map_err(|_| Kind::Syntax { what: "the index of an image", text: text.to_owned(), why }.into())
-}
-
-impl fmt::Display for ArchiveReference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{TRANSPORT}:{}", self.path)?;
-        match &self.choice {
-            Choice::Only => {}
-            Choice::Name(name) => write!(f, ":{name}")?,
-            Choice::Index(index) => write!(f, ":@{index}")?,
-        }
-        match &self.image_id {
-            Some(digest) => write!(f, "@{digest}"),
-            None => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -334,61 +279,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn places_of_base_images() {
-        let name = |text: &str| Choice::Name(text.parse().unwrap());
-        for (text, path, choice, pinned) in [
-            ("base.tar", "base.tar", Choice::Only, false),
-            ("/a:b/c@d", "/a:b/c@d", Choice::Only, false),
-            ("docker-archive:base.tar", "base.tar", Choice::Only, false),
-            ("docker-archive:base.tar:debian", "base.tar", name("debian:latest"), false),
-            ("docker-archive:/b.tar:localhost:5000/a:1", "/b.tar", name("localhost:5000/a:1"), false),
-            ("docker-archive:b.tar:@3", "b.tar", Choice::Index(3), false),
-            (&format!("base.tar@{ID}"), "base.tar", Choice::Only, true),
-            (&format!("docker-archive:b.tar:@3@{ID}"), "b.tar", Choice::Index(3), true),
-            (&format!("docker-archive:b.tar:x:y@{ID}"), "b.tar", name("x:y"), true),
-        ] {
-            let image_id = pinned.then(|| ID.parse().unwrap());
-            let expected = ArchiveReference { path: path.to_owned(), choice, image_id };
-            assert_eq!(text.parse::<ArchiveReference>().unwrap(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_place_of_a_base_image() {
-        for (text, expected) in [
-            ("", "\"\" is not a base image: the path of the archive is missing"),
-            (
-                "docker-archive:",
-                "\"docker-archive:\" is not a base image: the path of the archive is missing",
-            ),
-            (
-                "docker://debian",
-                "\"docker://debian\" is not a base image: kiln reads `docker-archive:PATH` only",
-            ),
-            ("oci:dir", "\"oci:dir\" is not a base image: kiln reads `docker-archive:PATH` only"),
-            ("docker-archive:x:@-1", "\"-1\" is not the index of an image: it must be a number from 0"),
-            ("docker-archive:x:", "\"\" is not the name of an image: it is empty"),
-        ] {
-            assert_eq!(text.parse::<ArchiveReference>().unwrap_err().to_string(), expected);
-        }
-    }
-
     proptest! {
         #[test]
         fn shown_and_parsed_is_the_same(text in "[a-zA-Z0-9:@./_-]{0,40}") {
             if let Ok(name) = text.parse::<ImageName>() {
                 prop_assert_eq!(name.to_string().parse::<ImageName>().unwrap(), name);
             }
-            if let Ok(place) = format!("docker-archive:{text}").parse::<ArchiveReference>() {
-                prop_assert_eq!(place.to_string().parse::<ArchiveReference>().unwrap(), place);
-            }
         }
 
         #[test]
         fn any_text_is_parsed_or_refused(text: String) {
             let _ = text.parse::<ImageName>();
-            let _ = text.parse::<ArchiveReference>();
         }
     }
 }
