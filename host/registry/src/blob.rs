@@ -12,6 +12,8 @@ use ureq::http::{Method, header};
 
 /// Bytes skipped at once where a server does not resume.
 const SKIP: usize = 64 << 10;
+/// What broke a connection that the other side closed.
+const ENDED: &str = "the connection ended";
 
 /// Reads a blob. The read that reaches the descriptor's size fails if the digest is not the descriptor's, and gives no bytes.
 pub(crate) struct BlobReader {
@@ -19,12 +21,15 @@ pub(crate) struct BlobReader {
     /// Where it may be; the first is asked.
     endpoints: Vec<Endpoint>,
     blob: Descriptor,
-    hasher: Option<Hasher>,
+    /// Of the bytes given out.
+    hasher: Hasher,
     /// Bytes given out.
     position: u64,
     current: Option<Box<dyn Read + Send>>,
     /// Tries since bytes last came.
     failures: u32,
+    /// Whether a read failed: then all that follow do.
+    has_failed: bool,
 }
 
 impl BlobReader {
@@ -38,12 +43,15 @@ impl BlobReader {
             exchange: Arc::clone(exchange),
             endpoints,
             blob: blob.clone(),
-            hasher: Some(Hasher::new()),
+            hasher: Hasher::new(),
             position: 0,
             current: None,
             failures: 0,
+            has_failed: false,
         };
-        reader.connect()?;
+        if let Some(problem) = reader.connect()? {
+            reader.recover(problem)?;
+        }
         Ok(reader)
     }
 
@@ -51,26 +59,32 @@ impl BlobReader {
         format!("blob {}", self.blob.digest)
     }
 
-    /// Connects from the current position on; places that do not have the blob are not asked again.
-    fn connect(&mut self) -> Result<(), Error> {
+    /// Connects from the current position on; places that do not have the blob are not asked again. Gives what broke the
+    /// connection, if it did not last until that position.
+    fn connect(&mut self) -> Result<Option<String>, Error> {
         loop {
             let result = self.connect_to_first();
             match result {
                 Err(error) if self.endpoints.len() > 1 && error.may_be_elsewhere() => {
-                    let failed = self.endpoints.remove(0);
-                    let message = format!("mirror {}: {error}; asking elsewhere", failed.host);
-                    self.exchange.settings.notify.say(&message);
+                    self.leave_mirror(&error.to_string());
                 }
                 Err(error) => return Err(error),
-                Ok(body) => {
+                Ok(Err(problem)) => return Ok(Some(problem)),
+                Ok(Ok(body)) => {
                     self.current = Some(body);
-                    return Ok(());
+                    return Ok(None);
                 }
             }
         }
     }
 
-    fn connect_to_first(&self) -> Result<Box<dyn Read + Send>, Error> {
+    fn leave_mirror(&mut self, problem: &str) {
+        let failed = self.endpoints.remove(0);
+        let message = format!("mirror {}: {problem}; asking elsewhere", failed.host);
+        self.exchange.settings.notify.say(&message);
+    }
+
+    fn connect_to_first(&self) -> Result<Result<Box<dyn Read + Send>, String>, Error> {
         let endpoint = &self.endpoints[0];
         let url = self.exchange.url(endpoint, &format!("blobs/{}", self.blob.digest));
         let mut call = Call::new(Method::GET, url);
@@ -81,8 +95,7 @@ impl BlobReader {
         let response = self.exchange.ask(endpoint, &call, &scopes, &[])?;
         let skip = self.check_range(&response)?;
         let mut body: Box<dyn Read + Send> = Box::new(response.body);
-        self.skip(&mut body, skip)?;
-        Ok(body)
+        Ok(self.skip(&mut body, skip)?.map(|()| body))
     }
 
     /// How many bytes of the answer were given out before. Its length has to fit.
@@ -111,28 +124,49 @@ impl BlobReader {
         Ok(self.position - start)
     }
 
-    /// The bytes given out before: at the end the digest shows whether they were the same.
-    fn skip(&self, body: &mut dyn Read, count: u64) -> Result<(), Error> {
-        let mut left = count;
+    /// Reads the bytes given out before, which have to be the same; or says what broke the connection.
+    fn skip(&self, body: &mut dyn Read, count: u64) -> Result<Result<(), String>, Error> {
+        let (mut left, mut hasher) = (count, Hasher::new());
         let mut buffer = vec![0; SKIP];
         while left > 0 {
             let wanted = usize::try_from(left).unwrap_or(SKIP).min(SKIP);
             match body.read(&mut buffer[..wanted]) {
-                Ok(0) => {
-                    return Err(Kind::Size { what: self.what(), expected: count, got: count - left }.into());
+                Ok(0) => return Ok(Err(ENDED.to_owned())),
+                Ok(read) => {
+                    hasher.update(&buffer[..read]);
+                    left -= read as u64;
                 }
-                Ok(read) => left -= read as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(Kind::Source { what: self.what(), source }.into()),
+                Err(error) => return Ok(Err(crate::printable(&error.to_string()))),
             }
         }
-        Ok(())
+        if count > 0 && hasher.finish().digest != self.hasher.clone().finish().digest {
+            let why = "the registry sends other bytes than before".to_owned();
+            return Err(Kind::Answer { what: self.what(), why }.into());
+        }
+        Ok(Ok(()))
     }
 
-    /// A connection that broke, or whose other side says that this was all.
-    fn broken(&mut self, problem: &str) -> Result<(), Error> {
+    /// Goes on after a connection broke, or its other side said that this was all.
+    fn recover(&mut self, mut problem: String) -> Result<(), Error> {
+        loop {
+            self.wait(&problem)?;
+            match self.connect()? {
+                Some(next) => problem = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Until the next try; a mirror's tries are not the registry's.
+    fn wait(&mut self, problem: &str) -> Result<(), Error> {
         self.failures += 1;
         self.current = None;
+        if self.failures > self.exchange.settings.retries && self.endpoints.len() > 1 {
+            self.failures = 0;
+            self.leave_mirror(problem);
+            return Ok(());
+        }
         if self.failures > self.exchange.settings.retries {
             let (what, expected) = (format!("{} ({problem})", self.what()), self.blob.size);
             return Err(Kind::Size { what, expected, got: self.position }.into());
@@ -145,7 +179,7 @@ impl BlobReader {
         );
         self.exchange.settings.notify.say(&message);
         std::thread::sleep(wait);
-        self.connect()
+        Ok(())
     }
 
     /// Whether more follows than the descriptor says.
@@ -162,8 +196,7 @@ impl BlobReader {
 
     fn verify(&mut self) -> Result<(), Error> {
         self.check_end()?;
-        let Some(hasher) = self.hasher.take() else { return Ok(()) };
-        let got = hasher.finish().digest;
+        let got = self.hasher.clone().finish().digest;
         if got != self.blob.digest {
             return Err(Kind::DigestMismatch { what: self.what(), expected: self.blob.digest, got }.into());
         }
@@ -176,6 +209,17 @@ impl Read for BlobReader {
         if buffer.is_empty() {
             return Ok(0);
         }
+        if self.has_failed {
+            return Err(io::Error::other("read again after it failed"));
+        }
+        let result = self.read_on(buffer);
+        self.has_failed = result.is_err();
+        result
+    }
+}
+
+impl BlobReader {
+    fn read_on(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.position == self.blob.size {
             self.verify()?;
             return Ok(0);
@@ -187,21 +231,17 @@ impl Read for BlobReader {
                 return Err(io::Error::other("read again after it failed"));
             };
             let problem = match body.read(&mut buffer[..wanted]) {
-                Ok(0) => "the connection ended".to_owned(),
+                Ok(0) => ENDED.to_owned(),
                 Ok(count) => return self.took(&buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => crate::printable(&error.to_string()),
             };
-            self.broken(&problem)?;
+            self.recover(problem)?;
         }
     }
-}
 
-impl BlobReader {
     fn took(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(bytes);
-        }
+        self.hasher.update(bytes);
         self.position += bytes.len() as u64;
         self.failures = 0;
         if self.position == self.blob.size {

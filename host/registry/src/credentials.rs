@@ -4,6 +4,7 @@
 //! the other, are what users have, and `docker_credential` knows neither.
 //! <https://github.com/containers/image/blob/v5.30.0/docs/containers-auth.json.5.md>
 
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind};
 use crate::settings::{Credentials, Settings};
 use base64::Engine;
@@ -61,11 +62,16 @@ impl std::fmt::Debug for Auth {
     }
 }
 
-/// Who to be for a repository of a host; `None` for nobody.
-pub(crate) fn find(settings: &Settings, host: &str, path: &str) -> Result<Option<Identity>, Error> {
-    if let Some(given) = &settings.credentials {
-        return Ok(Some(Identity::Password(given.clone())));
+/// Who to be at an endpoint; `None` for nobody. What was given for the registry is not for its mirrors.
+pub(crate) fn of(settings: &Settings, endpoint: &Endpoint) -> Result<Option<Identity>, Error> {
+    match &settings.credentials {
+        Some(given) if !endpoint.is_elsewhere => Ok(Some(Identity::Password(given.clone()))),
+        _ => find(settings, &endpoint.host, &endpoint.path),
     }
+}
+
+/// What the files say of a repository of a host.
+fn find(settings: &Settings, host: &str, path: &str) -> Result<Option<Identity>, Error> {
     for file in &settings.auth_files {
         let Some(parsed) = read(file)? else { continue };
         if let Some(found) = parsed.find(host, path, file)? {

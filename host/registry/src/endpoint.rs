@@ -15,13 +15,15 @@ pub(crate) struct Endpoint {
     pub path: String,
     /// Whether its certificate counts.
     pub verify: bool,
+    /// Whether it is another host than the registry's: what is known of the registry's user is not for it.
+    pub is_elsewhere: bool,
 }
 
 impl Endpoint {
     /// The registry itself.
     pub fn of(reference: &RegistryReference, settings: &Settings) -> Self {
         let (host, path) = (reference.domain().to_owned(), reference.path().to_owned());
-        Self { host, path, verify: settings.tls_verify }
+        Self { host, path, verify: settings.tls_verify, is_elsewhere: false }
     }
 
     /// Mirrors in their order, then the registry.
@@ -36,7 +38,9 @@ impl Endpoint {
                 None => return None,
             };
             let (host, path) = place.split_once('/')?;
-            Some(Self { host: host.to_owned(), path: path.to_owned(), verify: mirror.tls_verify })
+            let is_elsewhere = host != reference.domain();
+            let (host, path) = (host.to_owned(), path.to_owned());
+            Some(Self { host, path, verify: mirror.tls_verify, is_elsewhere })
         });
         mirrors.chain([Self::of(reference, settings)]).collect()
     }

@@ -65,6 +65,11 @@ impl Error {
         matches!(*self.0, Kind::Size { .. } | Kind::Answer { .. })
     }
 
+    /// Something is shorter or longer than it should be.
+    pub(crate) fn is_wrong_size(&self) -> bool {
+        matches!(*self.0, Kind::Size { .. })
+    }
+
     /// The same, said to be the last of several tries.
     pub(crate) fn tried(mut self, times: u32) -> Self {
         if let Kind::Status { attempts, .. } | Kind::Connection { attempts, .. } = &mut *self.0 {

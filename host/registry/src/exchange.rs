@@ -4,13 +4,14 @@ use crate::challenge::{self, Challenge};
 use crate::credentials;
 use crate::endpoint::Endpoint;
 use crate::error::{Attempts, Error, Kind};
-use crate::http::{Call, Failure, Http, Response, SendError, without_query};
+use crate::http::{Call, Failure, Http, Response, SendError, origin, without_query};
+use crate::http_date;
 use crate::settings::Settings;
 use crate::token::{self, Tokens};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ureq::http::Method;
 
 /// Statuses that pass: too early, too many, or the server's own trouble.
@@ -131,10 +132,21 @@ impl Exchange {
     }
 
     /// Once, or twice when the registry first wants to know who asks.
+    ///
+    /// Where a registry leads to (`Location` of an upload, `Link` of a list) may be anywhere: elsewhere nobody shows who they are,
+    /// and no other host's challenge is answered.
     fn attempt(&self, endpoint: &Endpoint, call: &Call, scopes: &[Scope]) -> Result<Response, AttemptError> {
+        if endpoint.verify && !call.url.starts_with("https://") {
+            let problem = "the registry leads there, which is not asked without TLS".to_owned();
+            return Err(AttemptError::Failure(Failure { problem, is_passing: false }));
+        }
+        let own = origin(&format!("{}://{}/", self.scheme(endpoint), endpoint.server()));
+        if origin(&call.url) != own {
+            return Ok(self.http.send(call, None, &self.settings, endpoint.verify)?);
+        }
         let known = self.tokens.find(endpoint, scopes);
         let response = self.http.send(call, known.as_deref(), &self.settings, endpoint.verify)?;
-        if response.status != 401 {
+        if response.status != 401 || origin(&response.url) != own {
             return Ok(response);
         }
         let Some(authorization) = self.authorize(endpoint, &response, scopes)? else { return Ok(response) };
@@ -152,7 +164,7 @@ impl Exchange {
             response.headers.get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok());
         let challenges: Vec<Challenge> = values.flat_map(challenge::parse).collect();
         let find = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
-        let identity = credentials::find(&self.settings, &endpoint.host, &endpoint.path)?;
+        let identity = credentials::of(&self.settings, endpoint)?;
         if let Some(bearer) = find("bearer") {
             let request = token::Request { endpoint, challenge: bearer, scopes, identity: identity.as_ref() };
             let token = self.fetch_token(&request)?;
@@ -176,7 +188,7 @@ impl Exchange {
             length,
             open: &open,
         });
-        let call = Call { method, url, headers: Vec::new(), body };
+        let call = Call { body, is_secret: true, ..Call::new(method, url) };
         let authorization = request.identity.filter(|_| form.is_none()).and_then(token::basic);
         let mut attempts = 0;
         loop {
@@ -226,7 +238,9 @@ impl From<Error> for AttemptError {
 
 fn source_error(error: SendError) -> Error {
     match error {
-        SendError::Source(source) => Kind::Source { what: "what is to be sent".to_owned(), source }.into(),
+        SendError::Source(source) => source
+            .downcast()
+            .unwrap_or_else(|source| Kind::Source { what: "what is to be sent".to_owned(), source }.into()),
         SendError::Setup(error) => error,
         SendError::Failure(failure) => {
             Kind::Answer { what: "request".to_owned(), why: failure.problem }.into()
@@ -234,8 +248,14 @@ fn source_error(error: SendError) -> Error {
     }
 }
 
+/// Seconds, or a date. <https://datatracker.ietf.org/doc/html/rfc9110#section-10.2.3>
 fn retry_after(response: &Response) -> Option<Duration> {
-    response.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+    let text = response.header("retry-after")?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = UNIX_EPOCH.checked_add(Duration::from_secs(http_date::parse(text)?))?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 fn connection_error(call: &Call, failure: Failure, attempts: u32) -> Error {

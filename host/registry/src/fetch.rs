@@ -64,6 +64,10 @@ fn manifest_at(
     loop {
         attempts += 1;
         let mut response = exchange.ask(endpoint, &call, &pull(endpoint), &[])?;
+        if response.status != 200 {
+            let what = format!("manifest {name} of {}", endpoint.host);
+            return Err(Kind::Answer { what, why: format!("it answered {}", response.status) }.into());
+        }
         match body(&mut response, &format!("manifest {name} of {}", endpoint.host)) {
             Ok(bytes) => return check_manifest(bytes, &response, reference, endpoint),
             Err(error) if attempts > exchange.settings.retries => return Err(error),
@@ -115,7 +119,19 @@ fn check_manifest(
             return Err(Kind::DigestMismatch { what: what(), expected, got: digest }.into());
         }
     }
+    if is_signed && schema_1_payload(&bytes).is_some_and(|payload| !says_the_same(&bytes, &payload)) {
+        return Err(Kind::Answer { what: what(), why: "it is not what was signed".to_owned() }.into());
+    }
     Ok(Fetched { bytes, media_type, digest })
+}
+
+/// Whether a signed manifest says no more and nothing else than its payload, which is all that its digest is of. A signature
+/// quotes any part of the payload itself, so that by its digest alone it would prove nothing of what stands around it.
+fn says_the_same(signed: &[u8], payload: &[u8]) -> bool {
+    let parse = |bytes| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes);
+    let (Ok(mut signed), Ok(payload)) = (parse(signed), parse(payload)) else { return false };
+    signed.remove("signatures");
+    signed == payload
 }
 
 /// What a signed manifest of schema 1 was before it was signed; `None` when it is not signed.

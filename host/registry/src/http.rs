@@ -30,11 +30,13 @@ pub(crate) struct Call<'a> {
     pub url: String,
     pub headers: Vec<(header::HeaderName, String)>,
     pub body: Option<Outgoing<'a>>,
+    /// The body is for the host that is asked, and for no other.
+    pub is_secret: bool,
 }
 
 impl Call<'_> {
     pub fn new(method: Method, url: String) -> Self {
-        Self { method, url, headers: Vec::new(), body: None }
+        Self { method, url, headers: Vec::new(), body: None, is_secret: false }
     }
 
     #[must_use]
@@ -110,6 +112,10 @@ impl Http {
             if call.url.starts_with("https:") && !url.starts_with("https:") && verify {
                 return Err(permanent(format!("it redirects to {}, without TLS", without_query(&url))).into());
             }
+            if call.is_secret && origin(&url) != origin(&call.url) {
+                let shown = without_query(&url);
+                return Err(permanent(format!("it redirects to {shown}, which is not told secrets")).into());
+            }
             if visited.contains(&url) || visited.len() > REDIRECTS_MAX {
                 return Err(permanent(format!("it redirects in a loop, by {}", without_query(&url))).into());
             }
@@ -137,12 +143,17 @@ impl Http {
         let sent = match &call.body {
             None => agent.run(request.body(()).map_err(broken)?),
             Some(body) => {
-                let mut reader = (body.open)().map_err(SendError::Source)?;
+                let inner = (body.open)().map_err(SendError::Source)?;
+                let mut reader = Watched { inner, failure: None };
                 let request = request
                     .header(header::CONTENT_TYPE, body.content_type)
                     .header(header::CONTENT_LENGTH, body.length);
                 let request = request.body(SendBody::from_reader(&mut reader)).map_err(broken)?;
-                agent.run(request)
+                let sent = agent.run(request);
+                if let Some(failure) = reader.failure {
+                    return Err(SendError::Source(failure));
+                }
+                sent
             }
         };
         let (parts, body) = sent.map_err(classify)?.into_parts();
@@ -171,6 +182,24 @@ impl Http {
         let agent = config.new_agent();
         agents.insert((host.to_owned(), verify), agent.clone());
         Ok(agent)
+    }
+}
+
+/// Keeps the error of what is to be sent, which the HTTP library takes for one of the network.
+struct Watched {
+    inner: Box<dyn Read + Send>,
+    failure: Option<io::Error>,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                self.failure = Some(error);
+            }
+            kind.into()
+        })
     }
 }
 
@@ -264,7 +293,7 @@ pub(crate) fn resolve(base: &str, location: &str) -> Option<String> {
 }
 
 /// Scheme, host and port.
-fn origin(url: &str) -> Option<(String, String)> {
+pub(crate) fn origin(url: &str) -> Option<(String, String)> {
     let uri: Uri = url.parse().ok()?;
     Some((uri.scheme_str()?.to_owned(), uri.authority()?.host().to_owned() + &port(&uri)))
 }

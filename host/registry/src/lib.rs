@@ -18,6 +18,7 @@ mod error;
 mod exchange;
 mod fetch;
 mod http;
+mod http_date;
 mod push;
 mod settings;
 mod token;

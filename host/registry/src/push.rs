@@ -208,7 +208,7 @@ impl<'a> Push<'a> {
 /// Whether to begin anew may help: not when the registry has said no, or the bytes are not the right ones.
 fn is_worth_another(error: &Error) -> bool {
     let refused = error.status().is_some_and(|status| matches!(status, 401 | 403 | 405 | 413));
-    !refused && error.may_be_elsewhere() && !error.is_digest_mismatch()
+    !refused && error.may_be_elsewhere() && !error.is_digest_mismatch() && !error.is_wrong_size()
 }
 
 fn location(response: &Response) -> Result<String, Error> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How registries are talked to.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `--creds`: for every registry, instead of what the files say.
+    /// `--creds`: for every registry, instead of what the files say; mirrors on other hosts do not get them.
     pub credentials: Option<Credentials>,
     /// Files with credentials in the form of docker's `config.json`, the first that has an answer counts. The caller finds
     /// them by `REGISTRY_AUTH_FILE`, `DOCKER_CONFIG`, `XDG_RUNTIME_DIR` and home.

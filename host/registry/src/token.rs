@@ -171,7 +171,7 @@ mod tests {
 
     fn target(realm: &str, verify: bool) -> Result<String, String> {
         let challenge = &challenge::parse(&format!("Bearer realm=\"{realm}\",service=s"))[0];
-        let endpoint = &Endpoint { host: "h".to_owned(), path: "a".to_owned(), verify };
+        let endpoint = &Endpoint { host: "h".to_owned(), path: "a".to_owned(), verify, is_elsewhere: false };
         let scopes = &[Scope { path: "a".to_owned(), actions: "pull,push" }];
         let request = Request { endpoint, challenge, scopes, identity: None };
         request.target().map(|(url, _)| url).map_err(|error| error.to_string())
