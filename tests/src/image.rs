@@ -85,6 +85,8 @@ pub fn podman_load(file: &Path) -> Vec<Value> {
     let dir = dir.path();
     let podman = || {
         let mut podman = tool("podman");
+        // It wants one of its own.
+        podman.env("XDG_RUNTIME_DIR", dir);
         podman.arg("--root").arg(dir.join("root")).arg("--runroot").arg(dir.join("run"));
         podman.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
         podman

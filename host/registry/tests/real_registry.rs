@@ -72,8 +72,11 @@ fn push_image(client: &Client, to: &RegistryReference) -> Document {
 }
 
 fn skopeo(words: &[&str]) -> String {
-    let output =
-        Command::new("skopeo").args(words).output().expect("skopeo: scripts/prepare test installs it");
+    let output = Command::new("skopeo")
+        .env("XDG_RUNTIME_DIR", std::env::temp_dir())
+        .args(words)
+        .output()
+        .expect("skopeo: scripts/prepare test installs it");
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
