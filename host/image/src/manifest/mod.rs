@@ -182,6 +182,11 @@ impl Document {
         Ok(Self { bytes, media_type, digest, content })
     }
 
+    fn written(json: &impl Serialize, media_type: &str, content: Content) -> Self {
+        let bytes = serde_json::to_vec(json).expect("maps with text keys only");
+        Self { digest: Digest::of(&bytes), bytes, media_type: media_type.to_owned(), content }
+    }
+
     /// A descriptor of these bytes.
     pub fn descriptor(&self) -> Descriptor {
         Descriptor::new(&self.media_type, self.digest, self.bytes.len() as u64)
@@ -209,14 +214,8 @@ impl Manifest {
 
     /// The JSON, always the same bytes for the same manifest, with the digest that names it.
     pub fn to_document(&self) -> Document {
-        let bytes = serde_json::to_vec(self).expect("maps with text keys only");
-        let media_type = self.media_type.clone().unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
-        Document {
-            digest: Digest::of(&bytes),
-            bytes,
-            media_type,
-            content: Content::Manifest(Box::new(self.clone())),
-        }
+        let media_type = self.media_type.as_deref().unwrap_or(media_type::OCI_MANIFEST);
+        Document::written(self, media_type, Content::Manifest(Box::new(self.clone())))
     }
 }
 
@@ -240,13 +239,7 @@ impl Index {
 
     /// The JSON, always the same bytes for the same index, with the digest that names it.
     pub fn to_document(&self) -> Document {
-        let bytes = serde_json::to_vec(self).expect("maps with text keys only");
-        let media_type = self.media_type.clone().unwrap_or_else(|| media_type::OCI_INDEX.to_owned());
-        Document {
-            digest: Digest::of(&bytes),
-            bytes,
-            media_type,
-            content: Content::Index(Box::new(self.clone())),
-        }
+        let media_type = self.media_type.as_deref().unwrap_or(media_type::OCI_INDEX);
+        Document::written(self, media_type, Content::Index(Box::new(self.clone())))
     }
 }
