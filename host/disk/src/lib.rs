@@ -5,5 +5,9 @@ pub mod erofs;
 mod error;
 pub mod ext4;
 mod field;
+pub mod formats;
+pub mod package;
+pub mod sparse;
+pub mod table;
 
 pub use error::Error;

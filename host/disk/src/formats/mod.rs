@@ -1,0 +1,1 @@
+//! Formats of virtual disks: raw, qcow2, VMDK, VHD, VHDX, VDI.

@@ -1,0 +1,1 @@
+//! What a disk is delivered in: OVA, XVA and other archives.

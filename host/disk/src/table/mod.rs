@@ -1,0 +1,1 @@
+//! Partition tables: where partitions lie, and the bytes that say so.
