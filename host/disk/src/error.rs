@@ -1,6 +1,6 @@
 //! What can go wrong when a file system is laid out.
 
-use crate::ext4;
+use crate::{ext4, table};
 use kiln_image::tree::Extent;
 use std::io;
 
@@ -14,6 +14,12 @@ impl Error {
     pub(crate) fn at(path: &[u8], kind: Kind) -> Self {
         let shown = if path.is_empty() { "/".to_owned() } else { path.escape_ascii().to_string() };
         Kind::At(shown, Box::new(kind)).into()
+    }
+}
+
+impl From<table::Problem> for Error {
+    fn from(problem: table::Problem) -> Self {
+        Kind::from(problem).into()
     }
 }
 
@@ -47,6 +53,8 @@ pub(crate) enum Kind {
     Extent(Extent),
     #[error("a disk of {0} bytes for an index and its layers, more than the {1} (2 TiB) there can be")]
     DiskLength(u64, u64),
+    #[error(transparent)]
+    Table(#[from] table::Problem),
     #[error("cannot write the index at byte {0}")]
     Write(u64, #[source] io::Error),
     #[error("cannot read layer {0} at byte {1}")]
