@@ -135,9 +135,7 @@ pub(super) fn places(request: &DiskRequest, grid: &Grid, places: &[Place]) -> Re
 }
 
 fn start(request: &DiskRequest, grid: &Grid, index: usize, place: &Place) -> Result<(), Error> {
-    if place.taken().start < grid.first
-        && !(place.ebr.is_some() && grid.by_cylinder && place.start >= grid.first)
-    {
+    if place.taken().start < grid.first {
         return Err(over_table(request, grid, index, place.start));
     }
     let on_first_track = grid.by_cylinder && place.start == grid.first;

@@ -12,11 +12,14 @@ pub(crate) struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < MEBIBYTE {
+            return write!(out, "{} bytes", self.0);
+        }
         let (whole, rest) = (self.0 / MEBIBYTE, self.0 % MEBIBYTE);
-        let (about, tenths) = if rest == 0 { ("", 0) } else { ("about ", rest * 10 / MEBIBYTE) };
-        match tenths {
-            0 => write!(out, "{} bytes ({about}{whole} MiB)", self.0),
-            tenths => write!(out, "{} bytes ({about}{whole}.{tenths} MiB)", self.0),
+        match (rest, rest * 10 / MEBIBYTE) {
+            (0, _) => write!(out, "{} bytes ({whole} MiB)", self.0),
+            (_, 0) => write!(out, "{} bytes (about {whole} MiB)", self.0),
+            (_, tenths) => write!(out, "{} bytes (about {whole}.{tenths} MiB)", self.0),
         }
     }
 }
