@@ -1,5 +1,6 @@
 //! What can go wrong when a file system is laid out.
 
+use crate::btrfs::fault::Fault;
 use crate::{ext4, table};
 use kiln_image::tree::Extent;
 use std::io;
@@ -59,4 +60,6 @@ pub(crate) enum Kind {
     Write(u64, #[source] io::Error),
     #[error("cannot read layer {0} at byte {1}")]
     Read(u32, u64, #[source] io::Error),
+    #[error("cannot make the btrfs file system at byte {0} the same as its like")]
+    Btrfs(u64, #[source] Fault),
 }

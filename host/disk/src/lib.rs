@@ -1,6 +1,7 @@
 //! File systems and disk formats as pure functions to bytes: no paths of the host, no clock, no
 //! environment, no network.
 
+pub mod btrfs;
 pub mod erofs;
 mod error;
 pub mod ext4;
