@@ -1,7 +1,7 @@
 //! What can go wrong when a file system is laid out.
 
 use crate::btrfs::fault::Fault;
-use crate::{ext4, table};
+use crate::{ext4, table, uki};
 use kiln_image::tree::Extent;
 use std::io;
 
@@ -20,6 +20,12 @@ impl Error {
 
 impl From<table::Problem> for Error {
     fn from(problem: table::Problem) -> Self {
+        Kind::from(problem).into()
+    }
+}
+
+impl From<uki::Problem> for Error {
+    fn from(problem: uki::Problem) -> Self {
         Kind::from(problem).into()
     }
 }
@@ -56,6 +62,8 @@ pub(crate) enum Kind {
     DiskLength(u64, u64),
     #[error(transparent)]
     Table(#[from] table::Problem),
+    #[error(transparent)]
+    Uki(#[from] uki::Problem),
     #[error("cannot write the index at byte {0}")]
     Write(u64, #[source] io::Error),
     #[error("cannot read layer {0} at byte {1}")]

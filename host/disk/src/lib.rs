@@ -10,5 +10,6 @@ pub mod formats;
 pub mod package;
 pub mod sparse;
 pub mod table;
+pub mod uki;
 
 pub use error::Error;
