@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Who may know whom. One direction only: what is named on the right knows nothing of the left.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("kiln-protocol", &[]),
     ("kiln-image", &[]),
     ("kiln-devices", &[]),
@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("kiln-store", &["kiln-disk", "kiln-image"]),
     ("kiln-registry", &["kiln-image"]),
     ("kiln-transport", &["kiln-image", "kiln-registry", "kiln-store"]),
+    ("kiln-toolbox", &["kiln-image", "kiln-store"]),
     ("kiln-inspect", &["kiln-image"]),
     ("kiln-attest", &["kiln-image"]),
     ("kiln-jail", &[]),
