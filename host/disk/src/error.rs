@@ -66,6 +66,9 @@ pub(crate) enum Kind {
     Uki(#[from] uki::Problem),
     #[error("cannot write the index at byte {0}")]
     Write(u64, #[source] io::Error),
+    /// A format of virtual disks.
+    #[error(transparent)]
+    Format(Box<crate::formats::FormatError>),
     #[error("cannot read layer {0} at byte {1}")]
     Read(u32, u64, #[source] io::Error),
     #[error("cannot make the btrfs file system at byte {0} the same as its like")]

@@ -1,0 +1,164 @@
+//! What we write: `qemu-img` finds no fault with it, and reads what was written.
+
+use super::file::{FileSource, FileTarget, Fill, Sample, space};
+use kiln_disk::formats::{self, DiskFormat, Options, qcow2, vhd, vmdk};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const IDENTITY: [u8; 16] = *b"kiln's own disk!";
+
+/// Each way to write a disk, by a name.
+fn ways() -> Vec<(&'static str, Options<'static>)> {
+    let threads = NonZero::new(2).unwrap();
+    let zlib = Some(qcow2::Compression::Zlib(6));
+    let zstd = Some(qcow2::Compression::Zstd(3));
+    let qcow2 = |compression| qcow2::Options { compression, threads, ..Default::default() };
+    let stream = |adapter| vmdk::Options {
+        subformat: vmdk::Subformat::StreamOptimized,
+        adapter,
+        threads,
+        ..vmdk::Options::new(IDENTITY)
+    };
+    let fixed = vhd::Options { layout: vhd::Layout::Fixed, ..vhd::Options::new(IDENTITY) };
+    vec![
+        ("raw", Options::Raw),
+        ("qcow2", Options::Qcow2(qcow2(None))),
+        ("zlib.qcow2", Options::Qcow2(qcow2(zlib))),
+        ("zstd.qcow2", Options::Qcow2(qcow2(zstd))),
+        ("small.qcow2", Options::Qcow2(qcow2::Options { cluster_bytes: 4096, ..qcow2(zlib) })),
+        ("large.qcow2", Options::Qcow2(qcow2::Options { cluster_bytes: 2 << 20, ..qcow2(zstd) })),
+        ("vmdk", Options::new(DiskFormat::Vmdk, IDENTITY)),
+        ("stream.vmdk", Options::Vmdk(stream(vmdk::Adapter::LsiLogic))),
+        ("ide.vmdk", Options::Vmdk(stream(vmdk::Adapter::Ide))),
+        ("vhd", Options::new(DiskFormat::Vhd, IDENTITY)),
+        ("fixed.vhd", Options::Vhd(fixed)),
+        ("vhdx", Options::new(DiskFormat::Vhdx, IDENTITY)),
+        ("vdi", Options::new(DiskFormat::Vdi, IDENTITY)),
+    ]
+}
+
+/// What `qemu-img` calls a format.
+fn driver(format: DiskFormat) -> &'static str {
+    if format == DiskFormat::Vhd { "vpc" } else { format.name() }
+}
+
+fn write(raw: &Path, options: &Options<'_>, path: &Path) {
+    formats::write(&FileSource::open(raw), options, &mut FileTarget::create(path)).unwrap();
+}
+
+/// Writes a raw disk in every way, and has each compared.
+fn check_all(sample: &Sample, raw: &Path) {
+    for (name, options) in ways() {
+        let path = sample.path(name);
+        write(raw, &options, &path);
+        let driver = driver(options.format());
+        if matches!(
+            options.format(),
+            DiskFormat::Qcow2 | DiskFormat::Vmdk | DiskFormat::Vhdx | DiskFormat::Vdi
+        ) {
+            let said = sample.qemu_img(&["check", "-f", driver, name]);
+            assert!(said.contains("No errors were found"), "{name}: {said}");
+        }
+        let said = sample.qemu_img(&["compare", "-f", "raw", "-F", driver, raw.to_str().unwrap(), name]);
+        assert_eq!(said.trim(), "Images are identical.", "{name}");
+        let allowed = space(raw) + space(raw) / 4 + 24 * MIB;
+        assert!(space(&path) <= allowed, "{name} takes {} bytes, the disk {}", space(&path), space(raw));
+        read_back(sample, raw, &path, options.format());
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+/// Our own reader's disk as a raw file is the one that was written.
+fn read_back(sample: &Sample, raw: &Path, path: &Path, format: DiskFormat) {
+    let back = sample.path("back");
+    let disk = formats::open(FileSource::boxed(path), format).unwrap();
+    formats::write(&*disk, &Options::Raw, &mut FileTarget::create(&back)).unwrap();
+    assert!(same_contents(raw, &back), "{}", path.display());
+}
+
+/// Compares two raw disks.
+pub fn same_contents(one: &Path, other: &Path) -> bool {
+    let output = std::process::Command::new("qemu-img")
+        .args(["compare", "-f", "raw", "-F", "raw"])
+        .args([one, other])
+        .output();
+    let said = output.expect("these tests need qemu-img: apt-get install qemu-utils").stdout;
+    said == b"Images are identical.\n"
+}
+
+fn disk(sample: &Sample, length: u64) -> PathBuf {
+    let last = length.saturating_sub(70_000) / 512 * 512;
+    let pieces = [
+        (0, 512, Fill::Byte(1)),
+        (32_768, 300_000, Fill::Text),
+        (400_000, 100_000, Fill::Noise(3)),
+        (600_000, 65_536, Fill::Byte(0)),
+        (last, (length - last) as usize, Fill::Noise(9)),
+    ];
+    sample.raw("disk", length, &pieces)
+}
+
+#[test]
+fn a_mebibyte() {
+    let sample = Sample::new();
+    check_all(&sample, &disk(&sample, MIB));
+}
+
+#[test]
+fn odd_numbers_of_sectors() {
+    let sample = Sample::new();
+    for sectors in [2049, 2047 + 4096, 12_345, 65_537] {
+        check_all(&sample, &disk(&sample, sectors * 512));
+    }
+}
+
+#[test]
+fn one_sector() {
+    let sample = Sample::new();
+    check_all(&sample, &sample.raw("disk", 512, &[(0, 512, Fill::Text)]));
+}
+
+#[test]
+fn nothing_in_it() {
+    let sample = Sample::new();
+    check_all(&sample, &sample.raw("disk", 5 * MIB, &[]));
+}
+
+#[test]
+fn a_sparse_gibibyte() {
+    let sample = Sample::new();
+    let pieces = [
+        (0, 4096, Fill::Text),
+        (100 * MIB + 512, 3 << 20, Fill::Text),
+        (700 * MIB - 1024, 2 << 20, Fill::Noise(1)),
+    ];
+    check_all(&sample, &sample.raw("disk", GIB, &pieces));
+}
+
+#[test]
+fn data_at_the_end_of_three_gibibytes() {
+    let sample = Sample::new();
+    let pieces = [(0, 512, Fill::Text), (3 * GIB - 512, 512, Fill::Noise(1))];
+    check_all(&sample, &sample.raw("disk", 3 * GIB, &pieces));
+}
+
+/// Beyond what geometries can say, where QEMU and Azure go by the size.
+#[test]
+fn sizes_that_no_geometry_has() {
+    let sample = Sample::new();
+    for mebibytes in [1, 2, 3, 17, 511, 1023, 4097, 130_051, 140_001] {
+        let length = mebibytes * MIB;
+        check_all(&sample, &sample.raw("disk", length, &[(length - 4096, 4096, Fill::Text)]));
+    }
+}
+
+#[test]
+fn dense_data() {
+    let sample = Sample::new();
+    check_all(
+        &sample,
+        &sample.raw("disk", 40 * MIB, &[(0, 20 << 20, Fill::Text), (24 * MIB, 12 << 20, Fill::Noise(5))]),
+    );
+}
