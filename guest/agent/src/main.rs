@@ -9,6 +9,7 @@
 //! program    what it executes              account    as whom
 //! layer      the upper directory as records           base  what is unchanged in it
 //! tree       reading directories           connection the host             sys  system calls
+//! target     the disk that is being made   unmount    with patience
 //! ```
 //!
 //! One process with one thread, but for the steps. Nothing but the steps' own programs is executed.
@@ -26,7 +27,9 @@ mod session;
 mod step;
 mod storage;
 mod sys;
+mod target;
 mod tree;
+mod unmount;
 mod view;
 
 use connection::Connection;

@@ -6,7 +6,7 @@ use crate::{
     layer,
     namespace::Launch,
     step,
-    storage::{Disks, Storage},
+    storage::{Disks, Storage, Tree},
     view::{HOOK_LAYER, HOOK_TREE, View},
 };
 use kiln_protocol::{Ending, FromGuest, GuestFailure, Job, Stage, Step, StepReport};
@@ -54,6 +54,10 @@ impl Session<'_> {
         if self.stage == Some(Stage::Root) {
             self.storage.remove_mount_points()?;
         }
+        if self.job.target.is_some() && is_mounted(self.stage) {
+            self.storage.unmount_root()?;
+        }
+        self.storage.sync_target()?;
         if self.job.send_layer {
             let (layer, base) = (self.storage.open_layer()?, self.storage.open_base()?);
             layer::send(layer, base, self.job.clock, self.connection)?;
@@ -90,7 +94,6 @@ impl Session<'_> {
         if before.is_some_and(|before| before > stage) {
             return Err(Failure::new("the job's stages go backwards"));
         }
-        let is_mounted = |stage| matches!(stage, Some(Stage::Root | Stage::PostMount));
         if is_mounted(Some(stage)) && !is_mounted(before) {
             self.storage.mount_root()?;
         }
@@ -109,8 +112,9 @@ impl Session<'_> {
     fn view(&mut self, stage: Stage) -> Result<Option<View>> {
         match stage {
             Stage::Root => Ok(Some(self.storage.root_view())),
-            Stage::PreMount | Stage::PostUmount => self.storage.hook_view(false),
-            Stage::PostMount => self.storage.hook_view(true),
+            Stage::PreMount | Stage::PostUmount => self.storage.hook_view(Tree::None),
+            Stage::PostMount => self.storage.hook_view(Tree::Merged),
+            Stage::Disk => self.storage.hook_view(Tree::Base),
         }
     }
 
@@ -123,11 +127,16 @@ impl Session<'_> {
     }
 }
 
+/// Whether the merged tree is mounted in a stage.
+fn is_mounted(stage: Option<Stage>) -> bool {
+    matches!(stage, Some(Stage::Root | Stage::PostMount))
+}
+
 /// Where a step starts that does not say.
 fn working_directory(stage: Stage) -> &'static str {
     match stage {
         Stage::PreMount => "/kiln",
-        Stage::Root | Stage::PostMount => "/",
+        Stage::Root | Stage::PostMount | Stage::Disk => "/",
         Stage::PostUmount => HOOK_LAYER,
     }
 }

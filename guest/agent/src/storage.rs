@@ -12,7 +12,9 @@
 use crate::{
     contents::{copy_directory_metadata, copy_entries},
     failure::{Failure, Result, Trying},
+    target::{Node, TargetDisk},
     tree::Place,
+    unmount::unmount_patiently,
     view::{HOOK_DIRECTORIES, HOOK_LAYER, HOOK_TREE, MOUNT_POINTS, View},
 };
 use kiln_protocol::{Job, ScratchUsage};
@@ -22,7 +24,7 @@ use rustix::{
         unlinkat, utimensat,
     },
     io::Errno,
-    mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount},
+    mount::{MountFlags, mount, mount_bind},
 };
 use std::{
     ffi::CString,
@@ -71,12 +73,25 @@ fn find_virtio(serial: &str) -> Result<PathBuf> {
     Err(Failure::new(format!("no disk has the serial {serial:?}")))
 }
 
+/// What hooks find at `$mnt`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tree {
+    /// Nothing.
+    None,
+    /// Base and layer, merged.
+    Merged,
+    /// The base alone.
+    Base,
+}
+
 /// The mounted disks.
 pub struct Storage {
     directory: PathBuf,
     has_base: bool,
     has_tools: bool,
     hook_is_mounted: bool,
+    /// The disk that is being made.
+    target: Option<TargetDisk>,
     /// The names in [`MOUNT_POINTS`] that were not there.
     made_mount_points: Vec<&'static str>,
 }
@@ -92,6 +107,7 @@ impl Storage {
             has_base: false,
             has_tools: false,
             hook_is_mounted: false,
+            target: None,
             made_mount_points: Vec::new(),
         };
         make_directory(directory)?;
@@ -124,10 +140,17 @@ impl Storage {
         if self.mount_image("contents", job.contents.as_deref(), disks)? {
             copy_entries(open_directory(&self.path("contents"))?, self.open_layer()?)?;
         }
+        if let Some(target) = &job.target {
+            if !self.has_base || job.contents.is_some() {
+                return Err(Failure::new("a disk is made of a base, and of nothing beside it"));
+            }
+            self.target = Some(TargetDisk::new(disks.find(&target.serial)?, target)?);
+        }
         Ok(())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A place in the agent's own directory.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
@@ -179,18 +202,24 @@ impl Storage {
     pub fn mount_root(&self) -> Result<()> {
         let root = self.path("root");
         make_directory(&root)?;
-        if self.has_base {
-            self.overlay("base", "scratch/layer", "scratch/work", &root)
-        } else {
-            mount_bind(self.layer(), &root).trying(|| "mount the layer as root")
+        if !self.has_base {
+            return mount_bind(self.layer(), &root).trying(|| "mount the layer as root");
         }
+        let source = self.target.as_ref().and_then(TargetDisk::root_source);
+        let source = source.as_deref().unwrap_or(Path::new("overlay"));
+        self.overlay(source, "base", "scratch/layer", "scratch/work", &root)?;
+        self.target.as_ref().map_or(Ok(()), |target| target.mount(self))
     }
 
-    fn overlay(&self, lower: &str, upper: &str, work: &str, target: &Path) -> Result<()> {
+    /// Mounts an overlay; `source` is what is told to those who ask.
+    ///
+    /// # Errors
+    /// That of mount(2).
+    pub fn overlay(&self, source: &Path, lower: &str, upper: &str, work: &str, target: &Path) -> Result<()> {
         let [lower, upper, work] = [lower, upper, work].map(|name| self.path(name).display().to_string());
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work},{OVERLAY_OPTIONS}");
         let options = CString::new(options).expect("the agent's own paths have no NUL");
-        mount("overlay", target, "overlay", MountFlags::NOATIME, &options[..])
+        mount(source, target, "overlay", MountFlags::NOATIME, &options[..])
             .trying(|| format!("mount the overlay on {}", target.display()))
     }
 
@@ -199,7 +228,19 @@ impl Storage {
     /// # Errors
     /// That of umount(2).
     pub fn unmount_root(&self) -> Result<()> {
-        unmount(self.path("root"), UnmountFlags::empty()).trying(|| "unmount the overlay")
+        if let Some(target) = &self.target {
+            target.unmount(self)?;
+        }
+        unmount_patiently(&self.path("root"))?;
+        self.target.as_ref().map_or(Ok(()), |target| target.collect(self))
+    }
+
+    /// Sees to it that all that was written to the disk that is being made has reached the host.
+    ///
+    /// # Errors
+    /// When the host could not write.
+    pub fn sync_target(&self) -> Result<()> {
+        self.target.as_ref().map_or(Ok(()), TargetDisk::sync)
     }
 
     /// Makes the mount points that the root lacks.
@@ -247,15 +288,21 @@ impl Storage {
 
     /// What steps in the merged tree see.
     pub fn root_view(&self) -> View {
-        View { root: self.path("root"), binds: Vec::new(), directories: &[] }
+        let (nodes, links) = self.target_devices();
+        View { root: self.path("root"), binds: Vec::new(), directories: &[], nodes, links }
     }
 
-    /// What hooks see: a userland of their own, with the layer and, if it is mounted, the merged tree.
+    fn target_devices(&self) -> (Vec<Node>, Vec<(PathBuf, PathBuf)>) {
+        let target = self.target.as_ref();
+        target.map_or_else(Default::default, |target| (target.nodes().to_vec(), target.links().to_vec()))
+    }
+
+    /// What hooks see: a userland of their own, with the layer and a tree.
     /// `None` if there is neither tools nor base.
     ///
     /// # Errors
     /// When it cannot be mounted.
-    pub fn hook_view(&mut self, root_is_mounted: bool) -> Result<Option<View>> {
+    pub fn hook_view(&mut self, tree: Tree) -> Result<Option<View>> {
         let lower = match (self.has_tools, self.has_base) {
             (true, _) => "tools",
             (false, true) => "base",
@@ -265,12 +312,18 @@ impl Storage {
             for name in ["hook", "scratch/hook-layer", "scratch/hook-work"] {
                 make_directory(&self.path(name))?;
             }
-            self.overlay(lower, "scratch/hook-layer", "scratch/hook-work", &self.path("hook"))?;
+            let overlay = Path::new("overlay");
+            self.overlay(overlay, lower, "scratch/hook-layer", "scratch/hook-work", &self.path("hook"))?;
             self.hook_is_mounted = true;
         }
         let mut binds = vec![(self.layer(), HOOK_LAYER)];
-        binds.extend(root_is_mounted.then(|| (self.path("root"), HOOK_TREE)));
-        Ok(Some(View { root: self.path("hook"), binds, directories: HOOK_DIRECTORIES }))
+        match tree {
+            Tree::None => {}
+            Tree::Merged => binds.push((self.path("root"), HOOK_TREE)),
+            Tree::Base => binds.push((self.path("base"), HOOK_TREE)),
+        }
+        let (nodes, links) = self.target_devices();
+        Ok(Some(View { root: self.path("hook"), binds, directories: HOOK_DIRECTORIES, nodes, links }))
     }
 
     /// How full the scratch disk is.
@@ -296,12 +349,20 @@ fn modification_time(directory: &OwnedFd) -> Result<Timestamps> {
     })
 }
 
-fn open_directory(path: &Path) -> Result<OwnedFd> {
+/// Opens a directory.
+///
+/// # Errors
+/// That of open(2).
+pub fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     open(path, flags, Mode::empty()).trying(|| format!("open {}", path.display()))
 }
 
-fn make_directory(path: &Path) -> Result<()> {
+/// Makes a directory, unless it is there.
+///
+/// # Errors
+/// That of mkdir(2).
+pub fn make_directory(path: &Path) -> Result<()> {
     match mkdir(path, DIRECTORY) {
         Err(Errno::EXIST) => Ok(()),
         other => other.trying(|| format!("make {}", path.display())),

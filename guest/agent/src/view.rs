@@ -1,6 +1,9 @@
 //! What a step sees: its root, and `/dev`, `/proc` and `/sys` in it.
 
-use crate::failure::{Failure, Result, Trying};
+use crate::{
+    failure::{Failure, Result, Trying},
+    target::{self, Node},
+};
 use rustix::{
     fs::{CWD, FileType, Mode, makedev, mkdir, mknodat, symlink},
     io::Errno,
@@ -33,6 +36,10 @@ pub struct View {
     pub binds: Vec<(PathBuf, &'static str)>,
     /// Directories that are made in it if they are missing; only for roots that are thrown away.
     pub directories: &'static [&'static str],
+    /// Devices in its `/dev` beyond the usual.
+    pub nodes: Vec<Node>,
+    /// Symbolic links in its `/dev`: name, and what it leads to.
+    pub links: Vec<(PathBuf, PathBuf)>,
 }
 
 /// The directories of a hook's root.
@@ -83,12 +90,14 @@ impl View {
             move_mount(&tree, c"", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
                 .trying(|| format!("mount {target}"))?;
         }
-        mount_system()
+        mount_system()?;
+        target::fill_devices(&self.nodes, &self.links)
     }
 
     /// The sources of the binds lie outside the root, so they are taken hold of before it is entered.
     fn clone_binds(&self) -> Result<Vec<(OwnedFd, &'static str)>> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         let clone =
             |source: &Path| open_tree(CWD, source, flags).trying(|| format!("bind {}", source.display()));
         self.binds.iter().map(|(source, target)| Ok((clone(source)?, *target))).collect()

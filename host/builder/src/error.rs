@@ -115,6 +115,16 @@ pub(crate) enum Kind {
     Within { what: String, error: Error },
     #[error("{0}")]
     Request(String),
+    #[error("the disk cannot be made: {0}")]
+    Plan(String),
+    #[error("{what}")]
+    Disk { what: String, source: kiln_disk::Error },
+    #[error("cannot work on the disk's file")]
+    DiskFile { source: io::Error },
+    #[error("there is no toolbox to make disks with")]
+    Toolbox { source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("cannot write {}", dest.display())]
+    DiskOutput { dest: PathBuf, source: io::Error },
     #[error("cannot tell which packages are installed")]
     Attestation { source: kiln_attest::Error },
     #[error("{path:?} is not in the image")]
@@ -134,6 +144,7 @@ impl Error {
             Kind::BuildFile(_)
             | Kind::ReadBuildFile { .. }
             | Kind::Request(_)
+            | Kind::Plan(_)
             | Kind::NotInImage { .. }
             | Kind::Scratch { .. }
             | Kind::ScratchFile { .. } => Class::Usage,
@@ -162,6 +173,10 @@ impl Error {
             | Kind::AgentVersion { .. }
             | Kind::Engine(_) => Class::Machine,
             Kind::Layer { .. }
+            | Kind::Disk { .. }
+            | Kind::DiskOutput { .. }
+            | Kind::DiskFile { .. }
+            | Kind::Toolbox { .. }
             | Kind::Attestation { .. }
             | Kind::Output(_)
             | Kind::Read { .. }

@@ -7,6 +7,7 @@
 mod attestations;
 mod build_file;
 mod contents;
+mod disk;
 mod disks;
 mod error;
 mod event;
@@ -28,9 +29,13 @@ pub use build_file::{
     About, BuildFile, ContentSource, Finish, Hook, HookScript, IdRange, Image, Layer, Located, Origin,
     Output, Parent, Particular, RootPassword, Source, Squash,
 };
+pub use disk::{
+    DiskForm, DiskOutput, DiskPlan, DiskScript, FileSource, FileSystem, FileTarget, Initrd, Loader,
+    MachineId, PartitionPlan, PartitionSize, SystemPlan, Table, Vmware, parse_disk_output, parse_disk_path,
+};
 pub use error::{Class, Error};
 pub use event::{Event, Observer};
-pub use execute::{BuildRequest, Built, BuiltImage, build};
+pub use execute::{BuildRequest, Built, BuiltImage, Toolbox, build};
 pub use guest::GuestSettings;
 pub use inputs::Input;
 pub use interrupt::{Interrupt, Reason};

@@ -67,6 +67,7 @@ pub fn run_command(
         tools: None,
         contents: None,
         scratch: scratch::SERIAL.to_owned(),
+        target: None,
         steps: vec![step],
         send_layer: false,
     };

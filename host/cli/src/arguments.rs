@@ -1,17 +1,19 @@
 //! The command line.
 #![allow(rustdoc::broken_intra_doc_links, reason = "comments here are what --help shows, brackets and all")]
 
+mod disk;
 mod image;
 mod registry;
 
+pub use disk::{DiskArguments, OutputArgument};
 pub use image::{CopyArguments, DiffArguments, ExportArguments, InspectArguments, RebaseArguments};
 pub use registry::RegistryArguments;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use kiln_builder::{SbomFormat, parse_output, parse_size};
+use disk::{ToolboxArguments, parse_any_output};
+use kiln_builder::{SbomFormat, parse_size};
 use kiln_engine::{Accel, CpuModel};
 use kiln_image::reference::{ImageName, ImageReference};
-use kiln_transport::OutputSpec;
 use std::{num::NonZeroU8, path::PathBuf, time::Duration};
 
 /// Builds container images as anybody, with root in a throw-away VM.
@@ -30,6 +32,8 @@ pub enum Command {
     Build(BuildArguments),
     /// Run a throw-away command as root in a base image
     Run(RunArguments),
+    /// Make a bootable disk of an image
+    Disk(DiskArguments),
     /// Copy images from anywhere to anywhere
     Copy(CopyArguments),
     /// Show what is in an image: how it is run, its layers, its files
@@ -59,9 +63,13 @@ pub struct BuildArguments {
     pub tag: Vec<ImageName>,
     /// Where to write the image: type=docker-archive|oci|oci-archive|dir|registry|tar,dest=PATH|-
     /// [,name=NAME][,compression=gzip[:N]|zstd[:N]|none], or oci:DIR:TAG, docker://NAME:TAG and so on; may be
-    /// given several times [default: NAME.tar here]
-    #[arg(short, long, value_name = "SPEC", value_parser = parse_output)]
-    pub output: Vec<OutputSpec>,
+    /// given several times. Disks: type=raw|qcow2|vmdk|vhd|vhdx|vdi|ova|xva and more, see docs/disks.md [default:
+    /// NAME.tar here]
+    #[arg(short, long, value_name = "SPEC", value_parser = parse_any_output)]
+    pub output: Vec<OutputArgument>,
+    /// The toolbox.
+    #[command(flatten)]
+    pub toolbox: ToolboxArguments,
     /// Image of the build file that is written, by id or number; may be given several times
     #[arg(long, value_name = "ID")]
     pub target: Vec<String>,

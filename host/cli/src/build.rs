@@ -1,11 +1,11 @@
 //! `kiln build`.
 
 use crate::{
-    arguments::BuildArguments, attestation_files, exit_code, installation, interruption, machine, progress,
-    registry,
+    arguments::{BuildArguments, OutputArgument}, attestation_files, exit_code, installation, interruption, machine, progress,
+    registry, toolbox,
 };
 use anyhow::{Context, Result, bail};
-use kiln_builder::{BuildFile, BuildRequest, Relay};
+use kiln_builder::{BuildFile, BuildRequest, DiskOutput, Relay};
 use kiln_image::{config::Timestamp, reference::ImageName};
 use kiln_transport::{OutputSpec, Transport};
 use std::{
@@ -23,8 +23,13 @@ const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
 /// Builds the image. The exit code.
 pub fn run(arguments: &BuildArguments) -> Result<u8> {
     let path = arguments.file.clone().unwrap_or_else(|| arguments.context.join(BUILD_FILE));
-    let file = BuildFile::read(&path)?;
+    let mut file = BuildFile::read(&path)?;
+    let disk_outputs = disk_outputs(arguments);
     let outputs = outputs(arguments, &file)?;
+    for disk in file.images.iter_mut().filter_map(|image| image.disk.as_mut()) {
+        let given = arguments.toolbox.toolbox.clone();
+        disk.toolbox = given.or_else(|| disk.toolbox.take());
+    }
     let to_stdout = outputs.iter().any(|output| output.dest.location.path() == Some("-"));
     if to_stdout && io::stdout().is_terminal() {
         bail!("an archive is nothing for a terminal; send standard output to a file or a pipe");
@@ -34,6 +39,8 @@ pub fn run(arguments: &BuildArguments) -> Result<u8> {
         guest: machine::settings(&arguments.machine, file.disk_size)?,
         names: arguments.tag.clone(),
         outputs,
+        disk_outputs,
+        toolbox: toolbox::of(&store),
         targets: arguments.target.clone(),
         attestations: attestation_files::wanted(arguments),
         source_date_epoch: source_date_epoch()?,
@@ -53,13 +60,25 @@ pub fn run(arguments: &BuildArguments) -> Result<u8> {
     Ok(0)
 }
 
+fn disk_outputs(arguments: &BuildArguments) -> Vec<DiskOutput> {
+    let disks = arguments.output.iter().filter_map(|output| match output {
+        OutputArgument::Disk(output) => Some(output.clone()),
+        OutputArgument::Image(_) => None,
+    });
+    disks.collect()
+}
+
 /// Those of the command line, else those of the file, else an archive beside where kiln was called: `app.tar` for
 /// `example/app:1.0`.
 fn outputs(arguments: &BuildArguments, file: &BuildFile) -> Result<Vec<OutputSpec>> {
     if !arguments.output.is_empty() {
-        return Ok(arguments.output.clone());
+        let images = arguments.output.iter().filter_map(|output| match output {
+            OutputArgument::Image(spec) => Some(spec.clone()),
+            OutputArgument::Disk(_) => None,
+        });
+        return Ok(images.collect());
     }
-    if !file.outputs.is_empty() {
+    if !file.outputs.is_empty() || !file.disk_outputs.is_empty() {
         return Ok(Vec::new());
     }
     let name = arguments.tag.first().or_else(|| file.name());

@@ -6,6 +6,7 @@ mod build;
 mod cache;
 mod copy;
 mod diff;
+mod disk;
 mod doctor;
 mod exit_code;
 mod export;
@@ -20,6 +21,7 @@ mod registries_conf;
 mod registry;
 mod run;
 mod squash;
+mod toolbox;
 mod workplace;
 
 use arguments::{Arguments, Command, Progress};
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let (result, code_of): (_, fn(_) -> u8) = match &arguments.command {
         Command::Build(arguments) => (build::run(arguments), exit_code::of_build),
         Command::Run(arguments) => (run::run(arguments), exit_code::of_run),
+        Command::Disk(arguments) => (disk::run(arguments), exit_code::of_build),
         Command::Copy(arguments) => (copy::run(arguments).map(|()| 0), exit_code::of_build),
         Command::Inspect(arguments) => (inspect::run(arguments).map(|()| 0), exit_code::of_build),
         Command::Diff(arguments) => (diff::run(arguments), |_| diff::TROUBLE),

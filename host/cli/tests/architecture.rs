@@ -44,6 +44,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "kiln-protocol",
             "kiln-registry",
             "kiln-store",
+            "kiln-toolbox",
             "kiln-transport",
         ],
     ),

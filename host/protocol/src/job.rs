@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A message from the host.
+#[expect(clippy::large_enum_variant, reason = "there is one job in a connection")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromHost {
     /// What to do; the first message, sent once.
@@ -31,10 +32,36 @@ pub struct Job {
     pub contents: Option<String>,
     /// The writable disk (ext4) for everything that changes.
     pub scratch: String,
+    /// The disk that is being made: with its partitions it is in the `/dev` of every step.
+    pub target: Option<Target>,
     /// In order; stages never go backwards.
     pub steps: Vec<Step>,
     /// Whether to send the new layer when all steps ended well.
     pub send_layer: bool,
+}
+
+/// A disk that is being made, with a partition table in place.
+///
+/// Nothing of it is mounted. What asks the kernel where a directory lies (as boot loaders' installers do) is told of
+/// the partitions all the same: the merged tree is mounted with the root's device as its source, and so are the other
+/// mount points in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The writable disk.
+    pub serial: String,
+    /// What lies where in the merged tree.
+    pub mounts: Vec<TargetMount>,
+    /// Names under `/dev/disk`, such as `by-uuid/...`, with the partitions they mean.
+    pub links: Vec<(String, u32)>,
+}
+
+/// A directory of the merged tree that is a file system of its own on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetMount {
+    /// Number of the partition; 0 is the whole disk.
+    pub partition: u32,
+    /// Relative to the root; empty is the root itself.
+    pub path: String,
 }
 
 /// When, and in which root, a step runs.
@@ -48,6 +75,8 @@ pub enum Stage {
     PostMount,
     /// The overlay is gone, the working directory is the layer, `$layer`. Root: the tools.
     PostUmount,
+    /// The base alone is at `$mnt`, read-only, to be put onto the target. Root: the tools.
+    Disk,
 }
 
 /// One command.

@@ -24,12 +24,12 @@ mod layer;
 mod report;
 
 pub use frame::{Decoder, Error, MAX_FRAME, encode, encode_start};
-pub use job::{FromHost, Job, Program, Stage, Step};
+pub use job::{FromHost, Job, Program, Stage, Step, Target, TargetMount};
 pub use layer::{EntryKind, LayerEntry, LayerRecord};
 pub use report::{Ending, FromGuest, GuestFailure, ScratchUsage, StepReport, Stream};
 
 /// Raised with every change to a message. Host and agent of different versions refuse each other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The vsock port on the host that the agent connects to.
 pub const AGENT_PORT: u32 = 1024;

@@ -14,6 +14,7 @@ mod source;
 mod write;
 
 pub use error::Error;
+pub use sink::PendingFile;
 
 use kiln_image::compress::Compression;
 use kiln_image::digest::Digest;

@@ -143,6 +143,7 @@ mod tests {
             tools: None,
             contents: Some("contents".to_owned()),
             scratch: "scratch".to_owned(),
+            target: None,
             steps: vec![Step { program: Program::Script(b"#!/bin/sh".to_vec()), ..step.clone() }, step],
             send_layer: true,
         };

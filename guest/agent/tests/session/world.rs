@@ -259,6 +259,7 @@ pub fn job(steps: Vec<Step>) -> Job {
         tools: None,
         contents: None,
         scratch: "scratch".into(),
+        target: None,
         steps,
         send_layer: true,
     }

@@ -50,6 +50,7 @@ impl Checker<'_> {
             about: self.about(&keys)?,
             config: self.config(&keys.config)?,
             finish: self.finish(&keys)?,
+            disk: keys.disk.as_ref().map(|disk| self.disk(disk)).transpose()?,
             layers: image.layers.into_iter().map(|layer| self.layer(layer)).collect::<Result<_, _>>()?,
             annotations,
             format,
@@ -265,19 +266,25 @@ impl Checker<'_> {
     }
 
     fn script(&self, hook: Hook, script: Script) -> Result<HookScript, Located> {
+        let (text, file) = self.script_text(&script)?;
+        Ok(HookScript { hook, text, file })
+    }
+
+    /// A script's text, and the file it was read from.
+    pub(super) fn script_text(&self, script: &Script) -> Result<(Vec<u8>, Option<PathBuf>), Located> {
         let file = match script {
-            Script::Text(text) => return Ok(HookScript { hook, text: text.into_bytes(), file: None }),
+            Script::Text(text) => return Ok((text.clone().into_bytes(), None)),
             Script::File(file) => file,
         };
         let path = self.directory().join(file.get_ref());
-        if self.existing(&file, &path)?.len() > MAX_SCRIPT_SIZE {
+        if self.existing(file, &path)?.len() > MAX_SCRIPT_SIZE {
             let limit = MAX_SCRIPT_SIZE >> 20;
-            return Err(self.wrong(&file, format!("a script of more than {limit} MiB: {}", path.display())));
+            return Err(self.wrong(file, format!("a script of more than {limit} MiB: {}", path.display())));
         }
         let text = fs::read(&path);
         let text =
-            text.map_err(|error| self.wrong(&file, format!("cannot read {}: {error}", path.display())))?;
-        Ok(HookScript { hook, text, file: Some(path) })
+            text.map_err(|error| self.wrong(file, format!("cannot read {}: {error}", path.display())))?;
+        Ok((text, Some(path)))
     }
 
     /// Texts are the manifest's; tables say whose they are.

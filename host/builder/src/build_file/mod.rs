@@ -2,6 +2,7 @@
 //! anything runs.
 
 mod config;
+mod disk;
 mod image;
 mod located;
 mod names;
@@ -61,11 +62,17 @@ impl Checker<'_> {
         self.ids = self.ids(&document.images)?;
         let spans: Vec<Span> = document.images.iter().map(|image| image.span.clone()).collect();
         let disk_size = self.optional(document.disk_size.as_ref(), parse_size)?;
-        let outputs = document.outputs.iter().map(|output| self.output(output)).collect::<Result<_, _>>()?;
+        let (mut outputs, mut disk_outputs) = (Vec::new(), Vec::new());
+        for output in &document.outputs {
+            match self.disk_output(output)? {
+                Some(output) => disk_outputs.push(output),
+                None => outputs.push(self.output(output)?),
+            }
+        }
         let images = document.images.into_iter().zip(&self.ids);
         let images: Vec<Image> = images.map(|(image, id)| self.image(image, id)).collect::<Result<_, _>>()?;
         self.check_cycles(&images, &spans)?;
-        Ok(BuildFile { path: self.path.to_owned(), is_short: document.is_short, images, outputs, disk_size })
+        Ok(BuildFile { path: self.path.to_owned(), is_short: document.is_short, images, outputs, disk_outputs, disk_size })
     }
 
     fn ids(&self, images: &[schema::Image]) -> Result<Vec<String>, Located> {

@@ -1,6 +1,7 @@
 //! What a build file means.
 
 use super::Located;
+use crate::disk::{DiskOutput, DiskPlan};
 use kiln_image::{
     config::{ContainerConfig, Timestamp},
     contents::Owner,
@@ -21,6 +22,8 @@ pub struct BuildFile {
     pub images: Vec<Image>,
     /// Where they go, unless the command line says so.
     pub outputs: Vec<Output>,
+    /// Where disks go, unless the command line says so.
+    pub disk_outputs: Vec<DiskOutput>,
     /// Size of the scratch disk in bytes.
     pub disk_size: Option<u64>,
 }
@@ -59,6 +62,8 @@ pub struct Image {
     pub finish: Finish,
     /// The dialect it is meant for.
     pub format: Option<Dialect>,
+    /// What it is to boot from.
+    pub disk: Option<DiskPlan>,
     /// What is said that only one dialect knows.
     pub particular: Vec<Particular>,
 }

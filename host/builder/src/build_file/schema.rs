@@ -80,6 +80,57 @@ pub(super) struct ImageKeys {
     #[serde(default)]
     pub config: Config,
     pub annotations: Option<Spanned<BTreeMap<String, Annotation>>>,
+    pub disk: Option<Spanned<Disk>>,
+}
+
+/// What an image is to boot from.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Disk {
+    pub size: Option<Spanned<String>>,
+    pub table: Option<Spanned<String>>,
+    pub identifier: Option<Spanned<String>>,
+    pub alignment: Option<Spanned<String>>,
+    pub geometry: Option<Spanned<String>>,
+    #[serde(default)]
+    pub partition: Vec<Spanned<Partition>>,
+    pub boot: Option<Vec<Spanned<String>>>,
+    pub kernel_options: Option<String>,
+    #[serde(default)]
+    pub boot_timeout: u32,
+    pub initrd: Option<Spanned<String>>,
+    #[serde(default)]
+    pub scripts: Vec<Script>,
+    #[serde(default)]
+    pub first_boot: Vec<Script>,
+    pub hostname: Option<Spanned<String>>,
+    pub machine_id: Option<Spanned<String>>,
+    pub ssh_host_keys: Option<Spanned<String>>,
+    #[serde(default)]
+    pub grow: bool,
+    pub toolbox: Option<Spanned<String>>,
+}
+
+/// One partition.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Partition {
+    pub size: Option<Spanned<String>>,
+    pub start: Option<Spanned<String>>,
+    pub r#type: Option<Spanned<String>>,
+    pub name: Option<Spanned<String>>,
+    #[serde(default)]
+    pub flags: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub attributes: Vec<Spanned<String>>,
+    pub partition_uuid: Option<Spanned<String>>,
+    pub filesystem: Option<Spanned<String>>,
+    pub label: Option<Spanned<String>>,
+    pub uuid: Option<Spanned<String>>,
+    pub mount: Option<Spanned<String>>,
+    pub mount_options: Option<String>,
+    #[serde(default)]
+    pub mkfs_options: Vec<String>,
 }
 
 /// One, or those of one document.
@@ -244,6 +295,15 @@ impl Document {
             }
         };
         Ok(Self { is_short, disk_size, images, outputs })
+    }
+}
+
+impl Disk {
+    /// A text that has its keys only.
+    pub fn parse(text: &str) -> Result<Self, Mistake> {
+        let parsed = DeTable::parse(text)?;
+        let span = parsed.span();
+        deserialize(parsed.into_inner(), span)
     }
 }
 

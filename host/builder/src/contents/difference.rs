@@ -123,3 +123,24 @@ pub(super) fn read_range(
     }
     Ok(())
 }
+
+/// All of a file's bytes.
+pub(crate) fn read_file(
+    tree: &Tree,
+    sources: &Sources,
+    id: kiln_image::tree::NodeId,
+    path: &str,
+    max_size: u64,
+) -> Result<Vec<u8>, Error> {
+    let kiln_image::tree::Content::File { size, extents } = &tree.node(id).content else {
+        return Err(Kind::Request(format!("/{} is no file in the image", path.trim_start_matches('/'))).into());
+    };
+    if *size > max_size {
+        let path = path.trim_start_matches('/');
+        return Err(Kind::Request(format!("/{path} of {size} bytes is too large to be read")).into());
+    }
+    let mut bytes = vec![0; usize::try_from(*size).expect("far below the limit of memory")];
+    let read = sources.with_reader(|read| read_range(extents, 0, &mut bytes, read));
+    read.map_err(|source| Kind::Compare { what: format!("cannot read /{}", path.trim_start_matches('/')), source })?;
+    Ok(bytes)
+}

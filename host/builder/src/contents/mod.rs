@@ -13,7 +13,7 @@ mod split;
 mod unchanged;
 
 pub(crate) use accounts::set_password;
-pub(crate) use difference::{Change, Difference, joined};
+pub(crate) use difference::{Change, Difference, joined, read_file};
 pub(crate) use files::Files;
 pub(crate) use overlay::of_overlay;
 pub(crate) use source::Sources;

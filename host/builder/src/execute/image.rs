@@ -82,7 +82,9 @@ impl<'a> ImageBuilder<'a> {
         surroundings: Surroundings<'a>,
     ) -> Self {
         let images = &request.file.images;
-        let wanted = outputs.iter().flat_map(|output| output.images.iter().copied());
+        let of_disks = super::disks::outputs(request).iter();
+        let of_disks = of_disks.flat_map(|output| super::disks::images(request, output).unwrap_or_default());
+        let wanted = outputs.iter().flat_map(|output| output.images.iter().copied()).chain(of_disks);
         let order = order(images, wanted);
         let built = images.iter().map(|_| None).collect();
         Self { request, outputs, inputs, surroundings, order, imported: Vec::new(), built }

@@ -1,5 +1,6 @@
 //! Carries out a build: each image is made once, on top of its parent, and then written to all outputs.
 
+mod disks;
 mod finish;
 mod image;
 mod layer;
@@ -12,12 +13,13 @@ pub(crate) use run::{HOST_NAME, environment, set_variable};
 use crate::{
     BuildFile, Error, Interrupt, Observer, Places,
     attestations::Attestations,
+    disk::DiskOutput,
     guest::{GuestSettings, Surroundings},
     inputs::{Input, Inputs},
 };
 use image::ImageBuilder;
 use kiln_image::{config::Timestamp, digest::Digest, manifest::Platform, reference::ImageName};
-use kiln_store::Store;
+use kiln_store::{Store, StoredImage};
 use kiln_transport::{Attachment, OutputSpec, Written};
 use std::num::NonZeroUsize;
 
@@ -30,6 +32,10 @@ pub struct BuildRequest {
     pub names: Vec<ImageName>,
     /// Where images go, instead of where the build file says.
     pub outputs: Vec<OutputSpec>,
+    /// Where disks go, instead of where the build file says.
+    pub disk_outputs: Vec<DiskOutput>,
+    /// The tools that disks are made with: kiln's own, unless the plan names others. Asked for when they are needed.
+    pub toolbox: Toolbox,
     /// Ids of the images that are written, instead of the build file's.
     pub targets: Vec<String>,
     /// `SOURCE_DATE_EPOCH`, if set.
@@ -40,6 +46,20 @@ pub struct BuildRequest {
     pub threads: NonZeroUsize,
     /// What is to be said about the images, besides them.
     pub attestations: Attestations,
+}
+
+/// What can go wrong with a toolbox.
+type ToolboxError = Box<dyn std::error::Error + Send + Sync>;
+/// Tells the observer how it goes, and asks now and then whether the build was told to end.
+type GetToolbox = dyn Fn(&dyn Observer, &Interrupt) -> Result<StoredImage, ToolboxError> + Send + Sync;
+
+/// Gets the toolbox, from the store or by making it.
+pub struct Toolbox(pub Box<GetToolbox>);
+
+impl std::fmt::Debug for Toolbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Toolbox")
+    }
 }
 
 /// What was built.
@@ -90,6 +110,7 @@ pub fn build(
     builder.check_architectures()?;
     builder.build_all()?;
     let images = builder.finish();
+    disks::write(request, &images, surroundings)?;
     outputs::write(request, &outputs, &images, inputs.into_list(), surroundings)
 }
 

@@ -28,7 +28,8 @@ pub(super) struct PlannedOutput {
 pub(super) fn plan(request: &BuildRequest) -> Result<Vec<PlannedOutput>, Error> {
     let of_file = request.file.outputs.iter().map(|output| (&output.spec, &output.images));
     let of_request = request.outputs.iter().map(|spec| (spec, &request.targets));
-    let written: Vec<_> = if request.outputs.is_empty() { of_file.collect() } else { of_request.collect() };
+    let by_file = request.outputs.is_empty() && request.disk_outputs.is_empty();
+    let written: Vec<_> = if by_file { of_file.collect() } else { of_request.collect() };
     let outputs: Vec<PlannedOutput> = written
         .into_iter()
         .map(|(spec, ids)| {
@@ -40,7 +41,10 @@ pub(super) fn plan(request: &BuildRequest) -> Result<Vec<PlannedOutput>, Error> 
     if to_stdout > 1 {
         return Err(Kind::Request("standard output can take one output only".to_owned()).into());
     }
-    if outputs.is_empty() {
+    for output in super::disks::outputs(request) {
+        super::disks::images(request, output)?;
+    }
+    if outputs.is_empty() && super::disks::outputs(request).is_empty() {
         return Err(Kind::Request("there is no output".to_owned()).into());
     }
     Ok(outputs)

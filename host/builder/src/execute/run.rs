@@ -74,6 +74,7 @@ impl Run<'_> {
             tools: disk(disks::TOOLS),
             contents: disk(disks::CONTENTS),
             scratch: scratch::SERIAL.to_owned(),
+            target: None,
             steps: self.scripts.iter().map(step).collect(),
             send_layer: true,
         }

@@ -24,6 +24,7 @@ fn job(steps: &[&str]) -> Job {
         tools: None,
         contents: None,
         scratch: "scratch".to_owned(),
+        target: None,
         steps: steps.iter().map(step).collect(),
         send_layer: false,
     }

@@ -7,6 +7,8 @@ mod docker_archive;
 mod file;
 mod layout;
 mod pending;
+
+pub use pending::PendingFile;
 mod registry;
 mod rootfs;
 

@@ -15,7 +15,7 @@ const DESCRIPTORS: &str = "/proc/self/fd";
 /// A file under way to `dest`. Dropped before [`commit`](Self::commit), it leaves nothing behind;
 /// where the file system has unnamed files (O_TMPFILE of open(2)), not even when killed.
 #[derive(Debug)]
-pub(super) struct PendingFile {
+pub struct PendingFile {
     file: File,
     dest: PathBuf,
     place: Place,
@@ -33,6 +33,9 @@ enum Place {
 
 impl PendingFile {
     /// Opens a file that becomes `dest`.
+    ///
+    /// # Errors
+    /// When nothing can be made there.
     pub fn create(dest: &Path) -> io::Result<Self> {
         // What a link points to is replaced, not the link.
         let dest = &fs::canonicalize(dest).unwrap_or_else(|_| dest.to_owned());
@@ -46,6 +49,9 @@ impl PendingFile {
 
     /// Opens a file that becomes `dest` itself, whatever has that name: a link in a directory that others made must not
     /// lead elsewhere.
+    ///
+    /// # Errors
+    /// When nothing can be made there.
     pub fn create_exactly(dest: &Path) -> io::Result<Self> {
         let (file, place) = Self::create_aside(parent(dest))?;
         Ok(Self { file, dest: dest.to_owned(), place })
@@ -74,7 +80,20 @@ impl PendingFile {
         }
     }
 
+    /// The file, to be written anywhere.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether it is a device or pipe, which takes bytes one after the other.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.place, Place::Direct)
+    }
+
     /// Gives the file its name, replacing what had it. Returns its size.
+    ///
+    /// # Errors
+    /// When it cannot be made durable, or named.
     pub fn commit(self) -> io::Result<u64> {
         let size = self.file.metadata()?.len();
         match self.place {

@@ -1,0 +1,254 @@
+//! `[disk]`: what an image is to boot from.
+
+use super::{BuildFile, Checker, Image, Located, Parent, schema};
+use crate::{
+    Error,
+    disk::{
+        DiskOutput, DiskPlan, DiskScript, FileSystem, Initrd, Loader, MachineId, PartitionPlan, PartitionSize, SystemPlan,
+        Table, check_plan, complete,
+        parse_disk_output,
+    },
+    error::Kind,
+    parse_size,
+};
+use kiln_image::reference::ImageReference;
+use std::{fmt::Display, fs, path::Path};
+use toml::Spanned;
+
+impl BuildFile {
+    /// A file that makes nothing but a disk of an image: with the keys of `[disk]` in the file at `path`, if given, and
+    /// these over them.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn of_disk(
+        path: Option<&Path>,
+        image: &ImageReference,
+        keys: &[(&'static str, String)],
+    ) -> Result<Self, Error> {
+        let shown = path.unwrap_or(Path::new("the command line"));
+        let text = match path {
+            None => String::new(),
+            Some(path) => fs::read_to_string(path)
+                .map_err(|source| Kind::ReadBuildFile { path: path.to_owned(), source })?,
+        };
+        let checker = Checker { path: shown, text: &text, ids: vec!["0".to_owned()] };
+        let plan = checker.disk_of_text(keys).map_err(Kind::BuildFile)?;
+        let image = Image {
+            id: "0".to_owned(),
+            parent: Parent::From(image.clone()),
+            platform: None,
+            tools: None,
+            names: Vec::new(),
+            about: Default::default(),
+            layers: Vec::new(),
+            config: Default::default(),
+            annotations: Default::default(),
+            finish: Default::default(),
+            format: None,
+            disk: Some(plan),
+            particular: Vec::new(),
+        };
+        Ok(Self {
+            path: shown.to_owned(),
+            is_short: true,
+            images: vec![image],
+            outputs: Vec::new(),
+            disk_outputs: Vec::new(),
+            disk_size: None,
+        })
+    }
+}
+
+impl Checker<'_> {
+    fn disk_of_text(&self, given: &[(&'static str, String)]) -> Result<DiskPlan, Located> {
+        let mut keys =
+            schema::Disk::parse(self.text).map_err(|mistake| self.at(&mistake.span, mistake.message))?;
+        let spanned = |text: &str| Spanned::new(0..0, text.to_owned());
+        let mut root = None;
+        for (key, value) in given {
+            match *key {
+                "size" => keys.size = Some(spanned(value)),
+                "table" => keys.table = Some(spanned(value)),
+                "kernel-options" => keys.kernel_options = Some(value.clone()),
+                "filesystem" => root = Some(spanned(value)),
+                _ if value == "none" => keys.boot = Some(Vec::new()),
+                _ => keys.boot = Some(value.split(',').map(spanned).collect()),
+            }
+        }
+        // Without a word, a disk that boots anywhere.
+        if keys.boot.is_none() && keys.table.as_ref().is_none_or(|table| table.get_ref() == "gpt") {
+            keys.boot = Some(vec![spanned("grub-bios"), spanned("grub-efi")]);
+        }
+        let mut plan = self.disk(&Spanned::new(0..self.text.len(), keys))?;
+        if let Some(file_system) = root
+            && let Some(index) = plan.root()
+        {
+            plan.partitions[index].file_system = self.parsed(&file_system, parse_file_system)?;
+        }
+        Ok(plan)
+    }
+
+    pub(super) fn disk(&self, disk: &Spanned<schema::Disk>) -> Result<DiskPlan, Located> {
+        let keys = disk.get_ref();
+        let table = self.optional(keys.table.as_ref(), parse_table)?.unwrap_or_default();
+        let boot: Vec<Loader> =
+            keys.boot.iter().flatten().map(|loader| self.parsed(loader, parse_loader)).collect::<Result<_, _>>()?;
+        let mut plan = DiskPlan {
+            size: self.optional(keys.size.as_ref(), parse_size)?,
+            table,
+            identifier: keys.identifier.as_ref().map(|text| text.get_ref().clone()),
+            alignment: self.optional(keys.alignment.as_ref(), parse_size)?,
+            geometry: self.optional(keys.geometry.as_ref(), parse_geometry)?,
+            partitions: keys.partition.iter().map(|p| self.partition(p)).collect::<Result<_, _>>()?,
+            boot,
+            kernel_options: keys.kernel_options.clone().unwrap_or_default(),
+            boot_timeout: keys.boot_timeout,
+            initrd: self.optional(keys.initrd.as_ref(), parse_initrd)?.unwrap_or_default(),
+            scripts: self.disk_scripts(&keys.scripts, "script")?,
+            system: self.system(keys)?,
+            toolbox: keys.toolbox.as_ref().map(|toolbox| self.reference(toolbox)).transpose()?,
+        };
+        complete(&mut plan);
+        check_plan(&plan).map_err(|(index, message)| {
+            let place = index.and_then(|index| keys.partition.get(index));
+            self.at(&place.map_or(disk.span(), Spanned::span), message)
+        })?;
+        Ok(plan)
+    }
+
+    /// An output that is a disk's; `None` if it is an image's.
+    pub(super) fn disk_output(&self, output: &schema::Output) -> Result<Option<DiskOutput>, Located> {
+        let (Some(kind), Some(dest)) = (&output.r#type, &output.dest) else { return Ok(None) };
+        let mut text = format!("type={},dest={}", kind.get_ref(), dest.get_ref());
+        if let Some(compression) = &output.compression {
+            text = format!("{text},compression={}", compression.get_ref());
+        }
+        let Some(parsed) = parse_disk_output(&text) else { return Ok(None) };
+        let mut parsed = parsed.map_err(|message| self.wrong(kind, message))?;
+        if parsed.dest != Path::new("-") {
+            parsed.dest = self.directory().join(&parsed.dest);
+        }
+        for id in &output.images {
+            self.image_of(id.get_ref()).ok_or_else(|| self.no_image(id))?;
+        }
+        parsed.images = output.images.iter().map(|id| id.get_ref().clone()).collect();
+        Ok(Some(parsed))
+    }
+
+    fn partition(&self, partition: &Spanned<schema::Partition>) -> Result<PartitionPlan, Located> {
+        let keys = partition.get_ref();
+        let text = |value: &Option<Spanned<String>>| value.as_ref().map(|value| value.get_ref().clone());
+        let file_system = self.optional(keys.filesystem.as_ref(), parse_file_system)?.flatten();
+        let is_swap = file_system == Some(FileSystem::Swap);
+        if let Some(mount) = &keys.mount
+            && (!mount.get_ref().starts_with('/') || mount.get_ref().split('/').any(|part| part == ".." || part == "."))
+        {
+            return Err(self.wrong(mount, "a mount point is an absolute path"));
+        }
+        if let (Some(mount), true) = (&keys.mount, is_swap || file_system.is_none()) {
+            return Err(self.wrong(mount, "only a file system with files is mounted somewhere"));
+        }
+        Ok(PartitionPlan {
+            size: self.optional(keys.size.as_ref(), parse_partition_size)?.unwrap_or_default(),
+            start: self.optional(keys.start.as_ref(), parse_size)?,
+            kind: text(&keys.r#type),
+            name: text(&keys.name),
+            is_bootable: keys.flags.iter().any(|flag| matches!(flag.get_ref().as_str(), "boot" | "active")),
+            attributes: keys.attributes.iter().map(|text| text.get_ref().clone()).collect(),
+            partition_uuid: text(&keys.partition_uuid),
+            file_system,
+            label: text(&keys.label),
+            uuid: text(&keys.uuid),
+            mount: text(&keys.mount),
+            mount_options: keys.mount_options.clone(),
+            mkfs_options: keys.mkfs_options.clone(),
+        })
+    }
+
+    fn disk_scripts(&self, scripts: &[schema::Script], what: &str) -> Result<Vec<DiskScript>, Located> {
+        let named = |(index, script): (usize, &schema::Script)| {
+            let (text, _) = self.script_text(script)?;
+            let name = match script {
+                schema::Script::File(path) => path.get_ref().clone(),
+                schema::Script::Text(_) => format!("{what} {}", index + 1),
+            };
+            Ok(DiskScript { name, text })
+        };
+        scripts.iter().enumerate().map(named).collect()
+    }
+
+    fn system(&self, keys: &schema::Disk) -> Result<SystemPlan, Located> {
+        Ok(SystemPlan {
+            hostname: keys.hostname.as_ref().map(|name| name.get_ref().clone()),
+            machine_id: self.optional(keys.machine_id.as_ref(), parse_machine_id)?,
+            users: Vec::new(),
+            fresh_ssh_keys: self.optional(keys.ssh_host_keys.as_ref(), parse_ssh_host_keys)?.unwrap_or_default(),
+            grow: keys.grow,
+            first_boot: self.disk_scripts(&keys.first_boot, "first-boot script")?,
+        })
+    }
+}
+
+/// One of a few words.
+fn word<T: Copy>(text: &str, what: &str, words: &[(&str, T)]) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| *word == text);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        format!("`{text}` is no {what}; there are {}", words.join(", "))
+    })
+}
+
+fn parse_table(text: &str) -> Result<Table, String> {
+    word(text, "partition table", &[("mbr", Table::Mbr), ("gpt", Table::Gpt), ("none", Table::None)])
+}
+
+fn parse_loader(text: &str) -> Result<Loader, String> {
+    word(text, "boot loader", &Loader::ALL.map(|loader| (loader.name(), loader)))
+}
+
+fn parse_file_system(text: &str) -> Result<Option<FileSystem>, String> {
+    let parsed: FileSystem = text.parse().map_err(|error: kiln_disk::Error| error.to_string())?;
+    Ok(Some(parsed).filter(|file_system| *file_system != FileSystem::None))
+}
+
+fn parse_initrd(text: &str) -> Result<Initrd, String> {
+    word(
+        text,
+        "way with initial RAM disks",
+        &[("missing", Initrd::Missing), ("always", Initrd::Always), ("never", Initrd::Never)],
+    )
+}
+
+fn parse_machine_id(text: &str) -> Result<MachineId, String> {
+    let is_id = text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    match text {
+        "remove" => Ok(MachineId::Remove),
+        _ if is_id => Ok(MachineId::Fixed(text.to_owned())),
+        _ => Err("a machine ID is 32 digits, 0 to 9 and a to f, or \"remove\"".to_owned()),
+    }
+}
+
+fn parse_ssh_host_keys(text: &str) -> Result<bool, String> {
+    word(text, "way with SSH host keys", &[("remove", true), ("keep", false)])
+}
+
+fn parse_geometry(text: &str) -> Result<(u8, u8), String> {
+    let parts = text.split_once('/').and_then(|(heads, sectors)| Some((heads.parse().ok()?, sectors.parse().ok()?)));
+    parts
+        .filter(|(heads, sectors): &(u8, u8)| *heads > 0 && (1..=63).contains(sectors))
+        .ok_or_else(|| format!("`{text}` is no geometry; write HEADS/SECTORS, such as 255/63"))
+}
+
+/// `512MiB`, `rest`, `fit` or `fit+200MiB`.
+fn parse_partition_size(text: &str) -> Result<PartitionSize, String> {
+    let wrong = |why: &dyn Display| format!("{why}; a partition's size is such as 512MiB, `rest`, `fit` or `fit+100MiB`");
+    match text.strip_prefix("fit") {
+        _ if text == "rest" => Ok(PartitionSize::Rest),
+        Some("") => Ok(PartitionSize::Fit { slack: 0 }),
+        Some(rest) if rest.starts_with('+') => {
+            parse_size(&rest[1..]).map(|slack| PartitionSize::Fit { slack }).map_err(|why| wrong(&why))
+        }
+        _ => parse_size(text).map(PartitionSize::Bytes).map_err(|why| wrong(&why)),
+    }
+}

@@ -1,0 +1,176 @@
+//! What a plan says that cannot be, whatever the image; and what it leaves out.
+
+use super::plan::{DiskPlan, FileSystem, Loader, PartitionPlan, PartitionSize, Table, is_writable};
+
+/// What is wrong, and with which partition, by its index.
+type Wrong = (Option<usize>, String);
+
+const MIB: u64 = 1 << 20;
+/// Where an EFI system partition is mounted that is mounted nowhere else.
+const ESP_MOUNT: &str = "/boot/efi";
+
+/// Partitions of a disk that says nothing of them: what its loaders need, and the root.
+pub(crate) fn default_partitions(plan: &DiskPlan) -> Vec<PartitionPlan> {
+    let root_size = if plan.size.is_some() { PartitionSize::Rest } else { PartitionSize::Fit { slack: 256 * MIB } };
+    let mut partitions = Vec::new();
+    let starts_by_bios = plan.boot.contains(&Loader::GrubBios);
+    if starts_by_bios && plan.table == Table::Gpt {
+        partitions.push(PartitionPlan {
+            size: PartitionSize::Bytes(MIB),
+            kind: Some("bios-boot".to_owned()),
+            ..PartitionPlan::default()
+        });
+    }
+    if plan.boot.iter().any(|loader| loader.needs_esp()) {
+        partitions.push(PartitionPlan {
+            size: PartitionSize::Fit { slack: 32 * MIB },
+            kind: Some("efi".to_owned()),
+            file_system: Some(FileSystem::Vfat),
+            mount: Some(ESP_MOUNT.to_owned()),
+            ..PartitionPlan::default()
+        });
+    }
+    partitions.push(PartitionPlan {
+        size: root_size,
+        file_system: Some(FileSystem::Ext4),
+        mount: Some("/".to_owned()),
+        ..PartitionPlan::default()
+    });
+    partitions
+}
+
+/// Fills in what is usual.
+pub(crate) fn complete(plan: &mut DiskPlan) {
+    if plan.partitions.is_empty() {
+        plan.partitions = default_partitions(plan);
+    }
+    for partition in &mut plan.partitions {
+        if partition.is_esp() && partition.mount.is_none() && partition.file_system.is_some() {
+            partition.mount = Some(ESP_MOUNT.to_owned());
+        }
+    }
+}
+
+/// Checks what can be checked without the image.
+pub(crate) fn check_plan(plan: &DiskPlan) -> Result<(), Wrong> {
+    if plan.table == Table::None && plan.partitions.len() != 1 {
+        let count = plan.partitions.len();
+        return Err((None, format!("a disk without a table is one file system, and here are {count} partitions")));
+    }
+    check_identifier(plan).map_err(|message| (None, message))?;
+    check_loaders(plan).map_err(|message| (None, message))?;
+    for (index, partition) in plan.partitions.iter().enumerate() {
+        check_partition(plan, index, partition).map_err(|message| (Some(index), message))?;
+    }
+    check_mounts(plan)
+}
+
+fn check_identifier(plan: &DiskPlan) -> Result<(), String> {
+    let Some(text) = &plan.identifier else { return Ok(()) };
+    match plan.table {
+        Table::Gpt if super::identity::parse_uuid(text).is_none() => {
+            Err(format!("`{text}` is no UUID, which a GPT is identified by"))
+        }
+        Table::Mbr if u32::from_str_radix(text.trim_start_matches("0x"), 16).is_err() => {
+            Err(format!("`{text}` is not up to eight hexadecimal digits, which an MBR is identified by"))
+        }
+        Table::None => Err("a disk without a table has no identifier".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+fn check_loaders(plan: &DiskPlan) -> Result<(), String> {
+    let of = |loaders: &[Loader]| -> Vec<&'static str> {
+        plan.boot.iter().filter(|loader| loaders.contains(loader)).map(|loader| loader.name()).collect()
+    };
+    let groups = [
+        (&[Loader::GrubBios, Loader::GrubLegacy, Loader::Extlinux][..], "the first sector"),
+        (&[Loader::GrubEfi, Loader::SystemdBoot][..], "the firmware's default path"),
+        (&[Loader::GrubEfi, Loader::Uki][..], "the firmware's default path"),
+    ];
+    for (loaders, place) in groups {
+        let found = of(loaders);
+        if found.len() > 1 {
+            return Err(format!("{place} can start one of them only: {}", found.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+fn check_partition(plan: &DiskPlan, index: usize, partition: &PartitionPlan) -> Result<(), String> {
+    if let (Some(label), Some(file_system)) = (&partition.label, partition.file_system) {
+        kiln_disk::table::check_label(file_system, label).map_err(|error| error.to_string())?;
+    }
+    if partition.label.is_some() && partition.file_system.is_none() {
+        return Err("a label is that of a file system, and here is none; a GPT partition's is `name`".to_owned());
+    }
+    if partition.kind.as_deref() == Some("bios-boot") {
+        let moves = plan.partitions[..index].iter().any(|before| matches!(before.size, PartitionSize::Fit { .. }));
+        if moves {
+            return Err("a bios-boot partition comes before those that fit their contents: what is installed into it \
+                        knows where it lies"
+                .to_owned());
+        }
+    }
+    let holds_files = partition.mount.is_some();
+    if let Some(file_system) = partition.file_system.filter(|file_system| !is_writable(*file_system) && !holds_files) {
+        return Err(format!("{} is made with its files: it needs a `mount`", file_system.name()));
+    }
+    Ok(())
+}
+
+fn check_mounts(plan: &DiskPlan) -> Result<(), Wrong> {
+    for (index, partition) in plan.partitions.iter().enumerate() {
+        let Some(mount) = partition.mount_path() else { continue };
+        let earlier = plan.partitions[..index].iter().position(|other| other.mount_path() == Some(mount));
+        if let Some(earlier) = earlier {
+            return Err((Some(index), format!("/{mount} is on partition {} already", earlier + 1)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(file_system: Option<FileSystem>, mount: &str) -> PartitionPlan {
+        let mount = (!mount.is_empty()).then(|| mount.to_owned());
+        PartitionPlan { file_system, mount, ..PartitionPlan::default() }
+    }
+
+    fn refusal(plan: &DiskPlan) -> String {
+        check_plan(plan).unwrap_err().1
+    }
+
+    #[test]
+    fn what_cannot_be_is_told_before_anything_is_done() {
+        let root = || partition(Some(FileSystem::Ext4), "/");
+        let plan = |partitions| DiskPlan { partitions, ..DiskPlan::default() };
+        let bios = PartitionPlan { kind: Some("bios-boot".into()), ..partition(None, "") };
+        let table: [(DiskPlan, &str); 6] = [
+            (DiskPlan { table: Table::None, ..plan(vec![root(), root()]) }, "one file system"),
+            (plan(vec![root(), root()]), "/ is on partition 1 already"),
+            (plan(vec![root(), bios]), "comes before those"),
+            (plan(vec![partition(Some(FileSystem::Squashfs), "")]), "needs a `mount`"),
+            (
+                DiskPlan { boot: vec![Loader::Extlinux, Loader::GrubBios], ..plan(vec![root()]) },
+                "extlinux, grub-bios",
+            ),
+            (DiskPlan { identifier: Some("x".into()), ..plan(vec![root()]) }, "no UUID"),
+        ];
+        for (plan, wanted) in table {
+            let message = refusal(&plan);
+            assert!(message.contains(wanted), "{message}");
+        }
+    }
+
+    #[test]
+    fn defaults_hold_what_the_loaders_need() {
+        let mut plan = DiskPlan { boot: vec![Loader::GrubBios, Loader::GrubEfi], ..DiskPlan::default() };
+        complete(&mut plan);
+        let kinds: Vec<_> = plan.partitions.iter().map(|partition| partition.kind.as_deref()).collect();
+        assert_eq!(kinds, [Some("bios-boot"), Some("efi"), None]);
+        check_plan(&plan).unwrap();
+    }
+}

@@ -1,0 +1,247 @@
+//! Making file systems: the scripts that run in the toolbox, without ever mounting what they make.
+//!
+//! Each tool fills the file system as it makes it (`mke2fs -d`, `mkfs.xfs -p`, `mkfs.btrfs --rootdir`, `mcopy`), from a tree
+//! that is read-only and always the same. So there is no journal to clean, no time of mounting, and no order in
+//! which a kernel happened to write: what is left to pin are identities and times.
+
+use super::{
+    identity::{Uuid, format_uuid},
+    plan::{FileSystem, Loader},
+    shell::line,
+};
+
+/// Where the tree is.
+const TREE: &str = "/kiln/mnt";
+
+/// Features that Linux before 5.15 and GRUB before 2.12 cannot read.
+const EXT4_NEW_FEATURES: &str = "^metadata_csum_seed,^orphan_file";
+/// What extlinux 6.04 cannot read beyond these.
+const EXTLINUX_FEATURES: &str = "^64bit,^metadata_csum";
+/// What kernels since 2020 and their boot loaders know; mkfs.xfs' own default is what the newest do.
+const XFS_FEATURES: &str = "options=/usr/share/xfsprogs/mkfs/lts_5.10.conf";
+/// The inodes that GRUB 0.97 can read, in bytes.
+const LEGACY_INODE_SIZE: &str = "128";
+
+/// A file system that is to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct Making<'a> {
+    pub file_system: FileSystem,
+    /// `/dev/vda1`
+    pub device: String,
+    pub uuid: Uuid,
+    pub label: Option<&'a str>,
+    pub mkfs_options: &'a [String],
+    /// What boots from it.
+    pub loaders: &'a [Loader],
+    /// Newest time, in seconds since the Unix epoch.
+    pub epoch: u64,
+}
+
+/// A tree that a file system is filled with.
+#[derive(Debug, Clone)]
+pub(crate) struct Filling<'a> {
+    /// Relative to the root.
+    pub path: &'a str,
+    /// Directories in it that are file systems of their own, relative to the root.
+    pub masked: Vec<Masked>,
+    /// Permissions and owner of its top directory.
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// A mount point: an empty directory of the file system it lies in.
+#[derive(Debug, Clone)]
+pub(crate) struct Masked {
+    pub path: String,
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime: i64,
+}
+
+impl Making<'_> {
+    /// A script that makes it, empty without a filling.
+    pub fn script(&self, filling: Option<&Filling>) -> String {
+        let mut lines =
+            vec!["set -eu".to_owned(), format!("export SOURCE_DATE_EPOCH={} DETERMINISTIC_SEED=1 TZ=UTC", self.epoch)];
+        let tree = filling.map(|filling| {
+            lines.extend(filling.masked.iter().flat_map(mask));
+            match filling.path {
+                "" => TREE.to_owned(),
+                path => format!("{TREE}/{path}"),
+            }
+        });
+        let tree = tree.as_deref();
+        match self.file_system {
+            FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4 => lines.extend(self.ext(tree, filling)),
+            FileSystem::Xfs => lines.push(self.xfs(tree)),
+            FileSystem::Btrfs => lines.push(self.btrfs(tree)),
+            FileSystem::Vfat => lines.extend(self.vfat(tree)),
+            FileSystem::Swap => lines.push(self.swap()),
+            FileSystem::Squashfs => lines.extend(tree.map(|tree| self.squashfs(tree))),
+            FileSystem::Erofs => lines.extend(tree.map(|tree| self.erofs(tree))),
+            FileSystem::None => {}
+        }
+        lines.push(String::new());
+        lines.join("\n")
+    }
+
+    fn words<'w>(
+        &'w self,
+        first: impl IntoIterator<Item = &'w str>,
+        last: impl IntoIterator<Item = &'w str>,
+    ) -> String {
+        let options = self.mkfs_options.iter().map(String::as_str);
+        line(first.into_iter().chain(options).chain(last))
+    }
+
+    fn ext(&self, tree: Option<&str>, filling: Option<&Filling>) -> Vec<String> {
+        let uuid = format_uuid(&self.uuid);
+        let mut extended = format!("hash_seed={uuid},nodiscard");
+        if let Some(Filling { mode, uid, gid, .. }) = filling {
+            extended = format!("{extended},root_owner={uid}:{gid},root_perms={mode:o}");
+        }
+        let mut words = vec!["mke2fs", "-q", "-F", "-t", self.file_system.name(), "-U", &uuid, "-E", &extended];
+        let mut features: Vec<&str> = Vec::new();
+        if self.file_system == FileSystem::Ext4 {
+            features.push(EXT4_NEW_FEATURES);
+        }
+        if self.loaders.contains(&Loader::Extlinux) {
+            features.push(EXTLINUX_FEATURES);
+        }
+        let features = features.join(",");
+        if !features.is_empty() {
+            words.extend(["-O", &features]);
+        }
+        if self.loaders.contains(&Loader::GrubLegacy) {
+            words.extend(["-I", LEGACY_INODE_SIZE]);
+        }
+        if let Some(label) = self.label {
+            words.extend(["-L", label]);
+        }
+        if let Some(tree) = tree {
+            words.extend(["-d", tree]);
+        }
+        // Never checked because of its age or of how often it was mounted: a machine made of an image has no say in when it
+        // boots.
+        let tune = line(["tune2fs", "-i", "0", "-c", "0", &self.device]);
+        vec![self.words(words, [self.device.as_str()]), format!("{tune} >/dev/null")]
+    }
+
+    fn xfs(&self, tree: Option<&str>) -> String {
+        let uuid = format!("uuid={}", format_uuid(&self.uuid));
+        let mut words = vec!["mkfs.xfs", "-q", "-f", "-K", "-c", XFS_FEATURES, "-m", &uuid];
+        if let Some(label) = self.label {
+            words.extend(["-L", label]);
+        }
+        if let Some(tree) = tree {
+            words.extend(["-p", tree]);
+        }
+        self.words(words, [self.device.as_str()]) + " >/dev/null"
+    }
+
+    fn btrfs(&self, tree: Option<&str>) -> String {
+        let uuid = format_uuid(&self.uuid);
+        let mut words = vec!["mkfs.btrfs", "-q", "-f", "-K", "-U", &uuid];
+        if let Some(label) = self.label {
+            words.extend(["-L", label]);
+        }
+        if let Some(tree) = tree {
+            words.extend(["--rootdir", tree]);
+        }
+        self.words(words, [self.device.as_str()])
+    }
+
+    fn vfat(&self, tree: Option<&str>) -> Vec<String> {
+        let serial = format!("{:08x}", self.fat_serial());
+        let mut words = vec!["mkfs.vfat", "--invariant", "-i", &serial];
+        let label = self.label.map(str::to_uppercase);
+        if let Some(label) = &label {
+            words.extend(["-n", label]);
+        }
+        let make = self.words(words, [self.device.as_str()]) + " >/dev/null";
+        let fill = tree.map(|tree| {
+            let copy = line(["mcopy", "-Q", "-s", "-m", "-i", &self.device]);
+            // Sorted by the shell: the order of a FAT's directories is that of copying.
+            format!("export LC_ALL=C\ncd {}\nset -- *\n[ ! -e \"$1\" ] || {copy} \"$@\" ::", line([tree]))
+        });
+        std::iter::once(make).chain(fill).collect()
+    }
+
+    /// A FAT's identity has 32 bits.
+    pub fn fat_serial(&self) -> u32 {
+        u32::from_be_bytes([self.uuid[0], self.uuid[1], self.uuid[2], self.uuid[3]])
+    }
+
+    fn swap(&self) -> String {
+        let uuid = format_uuid(&self.uuid);
+        let mut words = vec!["mkswap", "-q", "-U", &uuid];
+        if let Some(label) = self.label {
+            words.extend(["-L", label]);
+        }
+        self.words(words, [self.device.as_str()])
+    }
+
+    fn squashfs(&self, tree: &str) -> String {
+        let words = ["mksquashfs", tree, &self.device, "-noappend", "-reproducible", "-no-progress", "-quiet"];
+        self.words(words, [])
+    }
+
+    fn erofs(&self, tree: &str) -> String {
+        let (epoch, uuid) = (self.epoch.to_string(), format_uuid(&self.uuid));
+        let words = ["mkfs.erofs", "--quiet", "--mkfs-time", "-T", &epoch, "-U", &uuid];
+        self.words(words, [self.device.as_str(), tree])
+    }
+}
+
+/// An empty directory over a mount point; its own metadata is all that is kept of it.
+fn mask(masked: &Masked) -> [String; 2] {
+    let place = format!("{TREE}/{}", masked.path);
+    let options = format!("mode={:o},uid={},gid={},size=64k", masked.mode, masked.uid, masked.gid);
+    let time = format!("@{}", masked.mtime);
+    [line(["mount", "-t", "tmpfs", "-o", &options, "tmpfs", &place]), line(["touch", "-d", &time, &place])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn making(file_system: FileSystem) -> Making<'static> {
+        Making {
+            file_system,
+            device: "/dev/vda1".to_owned(),
+            uuid: [0x11; 16],
+            label: Some("it's"),
+            mkfs_options: &[],
+            loaders: &[],
+            epoch: 17,
+        }
+    }
+
+    #[test]
+    fn labels_are_words_and_nothing_else() {
+        for file_system in [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Btrfs, FileSystem::Swap] {
+            let script = making(file_system).script(None);
+            assert!(script.contains(" -L 'it'\\''s' "), "{script}");
+        }
+        assert!(making(FileSystem::Vfat).script(None).contains("-n 'IT'\\''S'"));
+    }
+
+    #[test]
+    fn mount_points_are_empty_directories_with_their_own_metadata() {
+        let masked = Masked { path: "boot".into(), mode: 0o700, uid: 1, gid: 2, mtime: 5 };
+        let filling = Filling { path: "", masked: vec![masked], mode: 0o755, uid: 0, gid: 0 };
+        let script = making(FileSystem::Ext4).script(Some(&filling));
+        assert!(script.contains("mount -t tmpfs -o mode=700,uid=1,gid=2,size=64k tmpfs /kiln/mnt/boot\n"));
+        assert!(script.contains("touch -d @5 /kiln/mnt/boot\n"), "{script}");
+    }
+
+    #[test]
+    fn old_loaders_get_what_they_can_read() {
+        let mut making = making(FileSystem::Ext3);
+        making.loaders = &[Loader::GrubLegacy, Loader::Extlinux];
+        let script = making.script(None);
+        assert!(script.contains("-O ^64bit,^metadata_csum -I 128"), "{script}");
+    }
+}

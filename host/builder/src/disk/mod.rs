@@ -1,0 +1,42 @@
+//! Bootable disks: an image on partitions, with what boots it.
+//!
+//! ```text
+//! plan         what is asked                 checks       what of it cannot be
+//! layout       where partitions lie
+//! make         from image to disk            room         how large they must be
+//! survey       what is in the tree           edit         changes on the host
+//! fstab        what is mounted where         system       what is declared of the system
+//! initrd       initial RAM disks             loader       what boots it
+//! file_system  making them, in the toolbox   identity     UUIDs that stay the same
+//! output_keys  where disks go                output       writing them there    kernel  without a loader
+//! ```
+
+mod btrfs;
+mod checks;
+mod edit;
+mod file;
+mod file_system;
+mod fstab;
+mod identity;
+mod initrd;
+mod kernel;
+mod layout;
+mod loader;
+mod make;
+mod output;
+mod output_keys;
+mod plan;
+mod room;
+mod shell;
+mod survey;
+mod system;
+
+pub(crate) use checks::{check_plan, complete};
+pub(crate) use make::{DiskMaker, MadeDisk};
+pub use file::{FileSource, FileTarget};
+pub use output_keys::{parse_disk_output, parse_disk_path};
+pub(crate) use output::write;
+pub use plan::{
+    DiskForm, DiskOutput, DiskPlan, DiskScript, FileSystem, Initrd, Loader, MachineId, PartitionPlan,
+    PartitionSize, SystemPlan, Table, Vmware,
+};

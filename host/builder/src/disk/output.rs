@@ -1,0 +1,183 @@
+//! Disks to files.
+
+use super::{
+    MadeDisk,
+    file::{FileSource, FileTarget},
+    identity::Uuid,
+    plan::{DiskForm, DiskOutput},
+};
+use crate::{Error, error::Kind, event::Event, guest::Surroundings};
+use kiln_disk::{
+    formats::{self, DiskFormat, Options, qcow2, vhd, vmdk},
+    sparse::Source,
+};
+use kiln_image::compress::{Compression, ParallelCompressor};
+use kiln_transport::PendingFile;
+use std::{
+    fs::File,
+    io::{self, Write},
+    num::NonZeroUsize,
+    path::Path,
+};
+
+/// Seconds from 1970 to 2000, where VHD's time begins.
+const VHD_EPOCH: u64 = 946_684_800;
+/// Bytes that are compressed at once.
+const PIECE_SIZE: usize = 1 << 20;
+
+/// Writes a disk.
+pub(crate) fn write(
+    disk: &MadeDisk,
+    output: &DiskOutput,
+    threads: NonZeroUsize,
+    surroundings: Surroundings,
+) -> Result<(), Error> {
+    surroundings.phase("writing the disk");
+    let size = match &output.form {
+        DiskForm::Kernel => super::kernel::write(disk, &output.dest, surroundings)?,
+        _ => write_file(disk, output, threads)?,
+    };
+    let (dest, image_id) = (output.dest.display().to_string(), disk.image.image_id.to_string());
+    surroundings.observer.event(Event::Written { dest: &dest, image_id: &image_id, size });
+    Ok(())
+}
+
+fn write_file(disk: &MadeDisk, output: &DiskOutput, threads: NonZeroUsize) -> Result<u64, Error> {
+    let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
+    let source = disk.file.try_clone().and_then(FileSource::new).map_err(failed)?;
+    if output.dest == Path::new("-") {
+        return to_stdout(&source, disk, output, threads);
+    }
+    let pending = PendingFile::create(&output.dest).map_err(failed)?;
+    if pending.is_stream() {
+        write_stream(&source, disk, output, threads, pending.file())?;
+        return Ok(source.len());
+    }
+    write_into(&source, disk, output, threads, pending.file())?;
+    Ok(pending.commit().map_err(failed)?)
+}
+
+fn to_stdout(
+    source: &FileSource,
+    disk: &MadeDisk,
+    output: &DiskOutput,
+    threads: NonZeroUsize,
+) -> Result<u64, Error> {
+    let mut stdout = io::stdout();
+    write_stream(source, disk, output, threads, &mut stdout)?;
+    stdout.flush().map_err(Kind::Output)?;
+    Ok(source.len())
+}
+
+/// A form whose bytes come one after the other.
+fn write_stream(
+    source: &FileSource,
+    disk: &MadeDisk,
+    output: &DiskOutput,
+    threads: NonZeroUsize,
+    mut to: impl Write + Send,
+) -> Result<(), Error> {
+    match &output.form {
+        DiskForm::Raw(None) => stream(source, &mut to).map_err(Kind::Output)?,
+        DiskForm::Raw(Some(compression)) => compress(source, *compression, threads, to).map_err(Kind::Output)?,
+        DiskForm::Vmdk(vmware) if vmware.subformat == vmdk::Subformat::StreamOptimized => {
+            let Options::Vmdk(options) = options(disk, output, threads) else { unreachable!("a VMDK's form") };
+            vmdk::write_stream_optimized(source, &options, &mut to).map_err(|error| in_format(output, error))?;
+        }
+        _ => {
+            let why = "is not written from its start to its end, so it needs a file; raw and streamOptimized VMDK do not";
+            return Err(Kind::Request(format!("`{}` {why}", format_of(&output.form))).into());
+        }
+    }
+    Ok(())
+}
+
+fn write_into(
+    source: &FileSource,
+    disk: &MadeDisk,
+    output: &DiskOutput,
+    threads: NonZeroUsize,
+    file: &File,
+) -> Result<(), Error> {
+    if let DiskForm::Raw(Some(compression)) = output.form {
+        let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
+        return Ok(compress(source, compression, threads, file).map_err(failed)?);
+    }
+    let options = options(disk, output, threads);
+    formats::write(source, &options, &mut FileTarget(file)).map_err(|error| in_format(output, error))
+}
+
+fn in_format(output: &DiskOutput, source: kiln_disk::Error) -> Error {
+    Kind::Disk { what: format!("cannot write {}", output.dest.display()), source }.into()
+}
+
+fn format_of(form: &DiskForm) -> DiskFormat {
+    match form {
+        DiskForm::Raw(_) | DiskForm::Kernel => DiskFormat::Raw,
+        DiskForm::Qcow2(_) => DiskFormat::Qcow2,
+        DiskForm::Vmdk(_) => DiskFormat::Vmdk,
+        DiskForm::Vhd(_) => DiskFormat::Vhd,
+        DiskForm::Vhdx => DiskFormat::Vhdx,
+        DiskForm::Vdi => DiskFormat::Vdi,
+    }
+}
+
+fn options(disk: &MadeDisk, output: &DiskOutput, threads: NonZeroUsize) -> Options<'static> {
+    let identity: Uuid = disk.uuid;
+    match &output.form {
+        DiskForm::Qcow2(compression) => {
+            Options::Qcow2(qcow2::Options { compression: *compression, threads, ..qcow2::Options::default() })
+        }
+        DiskForm::Vmdk(vmware) => {
+            let usual = vmdk::Options::new(identity);
+            let name = output.dest.file_name().and_then(|name| name.to_str());
+            Options::Vmdk(vmdk::Options {
+                subformat: vmware.subformat,
+                adapter: vmware.adapter,
+                hardware_version: vmware.hardware_version.unwrap_or(usual.hardware_version),
+                file_name: name.map_or_else(|| usual.file_name.clone(), str::to_owned),
+                threads,
+                ..usual
+            })
+        }
+        DiskForm::Vhd(layout) => {
+            let since = disk.epoch.unix_seconds().saturating_sub(VHD_EPOCH);
+            let timestamp = u32::try_from(since).unwrap_or(u32::MAX);
+            Options::Vhd(vhd::Options { layout: *layout, timestamp, identity })
+        }
+        form => Options::new(format_of(form), identity),
+    }
+}
+
+/// All bytes, zeroes too.
+fn stream(source: &dyn Source, to: &mut dyn Write) -> io::Result<()> {
+    let (mut offset, mut buffer) = (0, vec![0; PIECE_SIZE]);
+    let mut data = source.next_data(0)?;
+    while offset < source.len() {
+        let length = (PIECE_SIZE as u64).min(source.len() - offset);
+        while data.as_ref().is_some_and(|data| data.end <= offset) {
+            data = source.next_data(offset)?;
+        }
+        let piece = &mut buffer[..usize::try_from(length).expect("a piece")];
+        if data.as_ref().is_some_and(|data| data.start < offset + length) {
+            source.read_at(piece, offset)?;
+        } else {
+            piece.fill(0);
+        }
+        to.write_all(piece)?;
+        offset += length;
+    }
+    Ok(())
+}
+
+fn compress(
+    source: &dyn Source,
+    compression: Compression,
+    threads: NonZeroUsize,
+    to: impl Write + Send,
+) -> io::Result<()> {
+    let mut compressor = ParallelCompressor::new(compression, threads, to);
+    stream(source, &mut compressor)?;
+    let (mut to, _) = compressor.finish()?;
+    to.flush()
+}

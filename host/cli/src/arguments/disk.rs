@@ -1,0 +1,76 @@
+//! Arguments about disks.
+
+use super::{MachineArguments, Progress, RegistryArguments};
+use clap::Args;
+use kiln_builder::{DiskOutput, parse_disk_output, parse_disk_path, parse_output};
+use kiln_image::reference::ImageReference;
+use kiln_transport::OutputSpec;
+use std::path::PathBuf;
+
+/// `kiln disk`
+#[derive(Debug, Args)]
+pub struct DiskArguments {
+    /// The image: docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG], docker://NAME[:TAG], rootfs:DIR or a path
+    #[arg(value_name = "REF")]
+    pub image: ImageReference,
+    /// Where to write the disk, and how: a path whose ending says the format, or type=TYPE,dest=PATH[,KEY=VALUE...]
+    #[arg(short, long, required = true, value_name = "SPEC", value_parser = parse_disk_path)]
+    pub output: Vec<DiskOutput>,
+    /// A TOML file with the keys of [disk], instead of the defaults
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Size of the disk [default: as large as needed]
+    #[arg(long, value_name = "SIZE", value_parser = kiln_builder::parse_size)]
+    pub size: Option<u64>,
+    /// What boots it: grub-bios, grub-efi, grub-legacy, extlinux, systemd-boot, uki or none [default: grub-bios
+    /// and grub-efi]
+    #[arg(long, value_name = "LOADER", value_delimiter = ',')]
+    pub boot: Vec<String>,
+    /// Partition table: mbr, gpt or none [default: gpt]
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<String>,
+    /// File system of the root [default: ext4]
+    #[arg(long, value_name = "FILESYSTEM")]
+    pub filesystem: Option<String>,
+    /// What the kernel is told besides where its root is
+    #[arg(long, value_name = "TEXT")]
+    pub kernel_options: Option<String>,
+    /// The toolbox.
+    #[command(flatten)]
+    pub toolbox: ToolboxArguments,
+    /// How the VM is run.
+    #[command(flatten)]
+    pub machine: MachineArguments,
+    /// Progress: a line that moves on a terminal, plain lines otherwise
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    pub progress: Progress,
+    /// How registries are talked to.
+    #[command(flatten)]
+    pub registry: RegistryArguments,
+}
+
+/// With which tools disks are made.
+#[derive(Debug, Args)]
+pub struct ToolboxArguments {
+    /// Image with the tools that make file systems, instead of kiln's own
+    #[arg(long, value_name = "REF")]
+    pub toolbox: Option<ImageReference>,
+}
+
+/// What `-o` of `kiln build` names.
+#[derive(Debug, Clone)]
+pub enum OutputArgument {
+    /// Images.
+    Image(OutputSpec),
+    /// A disk.
+    Disk(DiskOutput),
+}
+
+/// Either, by its type.
+pub fn parse_any_output(text: &str) -> Result<OutputArgument, String> {
+    match parse_disk_output(text) {
+        Some(disk) => disk.map(OutputArgument::Disk),
+        None => parse_output(text).map(OutputArgument::Image),
+    }
+}
+
