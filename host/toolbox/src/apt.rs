@@ -138,11 +138,13 @@ impl Said {
         let lines =
             self.output.lines().chain(self.errors.lines()).map(str::trim).filter(|line| !line.is_empty());
         let lines: Vec<&str> = lines.collect();
-        let is_error = |line: &&&str| line.starts_with("E:") || line.starts_with("Err:");
-        let mut shown: Vec<&str> = lines.iter().filter(is_error).copied().take(SAID_LINES).collect();
-        if shown.is_empty() {
-            shown = lines[lines.len().saturating_sub(SAID_LINES)..].to_vec();
-        }
+        let beginning = |word: &str| {
+            let found = lines.iter().filter(|line| line.starts_with(word));
+            found.copied().take(SAID_LINES).collect::<Vec<_>>()
+        };
+        let last = lines[lines.len().saturating_sub(SAID_LINES)..].to_vec();
+        let shown = [beginning("E:"), beginning("Err:"), last].into_iter().find(|lines| !lines.is_empty());
+        let shown = shown.unwrap_or_default();
         let shown = shown.iter().map(|line| line.chars().take(SAID_LINE_SIZE).collect::<String>());
         let said = shown.collect::<Vec<_>>().join("; ");
         if said.is_empty() { format!("nothing, and ends with {}", self.status) } else { said }
@@ -207,7 +209,8 @@ mod tests {
     #[test]
     fn errors_are_apts_own_words() {
         let fetch = said("Get:1 a\nErr:2 b\n  Could not connect\n", "W: c\nE: Failed to fetch b\n");
-        assert_eq!(fetch.problems(), "Err:2 b; E: Failed to fetch b");
+        assert_eq!(fetch.problems(), "E: Failed to fetch b");
+        assert_eq!(said("Get:1 a\nErr:2 b\n", "W: c\n").problems(), "Err:2 b");
         assert_eq!(said("", "dies\n").problems(), "dies");
         assert_eq!(said("", "").problems(), "nothing, and ends with exit status: 100");
         let many = said("", &"E: x\n".repeat(100));

@@ -15,7 +15,12 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 /// Links: the alternatives that Debian's packages would have registered, and what mount(8) once kept.
-const LINKS: [(&str, &str); 2] = [("etc/mtab", "../proc/self/mounts"), ("usr/bin/awk", "mawk")];
+const LINKS: [(&str, &str); 3] = [
+    ("etc/mtab", "../proc/self/mounts"),
+    ("usr/bin/awk", "mawk"),
+    // Where other distributions have it.
+    ("usr/sbin/grub-bios-setup", "../lib/grub/i386-pc/grub-bios-setup"),
+];
 
 /// Mount points, and the room for what is worked on.
 const DIRECTORIES: [(&str, u16); 7] = [

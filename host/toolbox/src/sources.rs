@@ -62,6 +62,8 @@ fn mirrors_of(targets: &str) -> BTreeSet<String> {
 /// When apt, the network or Debian fail, or a package is no more.
 pub fn renew(settings: &Settings, observer: &dyn Observer) -> Result<Lock, Error> {
     let home = archives::Home::open(&settings.cache)?;
+    // Whoever holds it removes others' directories.
+    let _held = home.lock(observer)?;
     let room = home.temporary()?;
     let old = &settings.lock;
     let sources = list(&old.suites(), settings.mirror.as_deref(), room.path(), observer)?;
