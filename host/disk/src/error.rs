@@ -1,7 +1,7 @@
 //! What can go wrong when a file system is laid out.
 
 use crate::btrfs::fault::Fault;
-use crate::{ext4, table, uki};
+use crate::{ext4, package, table, uki};
 use kiln_image::tree::Extent;
 use std::io;
 
@@ -15,6 +15,12 @@ impl Error {
     pub(crate) fn at(path: &[u8], kind: Kind) -> Self {
         let shown = if path.is_empty() { "/".to_owned() } else { path.escape_ascii().to_string() };
         Kind::At(shown, Box::new(kind)).into()
+    }
+}
+
+impl From<package::Problem> for Error {
+    fn from(problem: package::Problem) -> Self {
+        Kind::from(problem).into()
     }
 }
 
@@ -60,6 +66,8 @@ pub(crate) enum Kind {
     Extent(Extent),
     #[error("a disk of {0} bytes for an index and its layers, more than the {1} (2 TiB) there can be")]
     DiskLength(u64, u64),
+    #[error(transparent)]
+    Package(#[from] package::Problem),
     #[error(transparent)]
     Table(#[from] table::Problem),
     #[error(transparent)]

@@ -1,1 +1,18 @@
 //! What a disk is delivered in: OVA, XVA and other archives.
+//!
+//! Everything is written as a stream, and follows from its inputs alone: members have a fixed owner and mode, the time that
+//! is given, and an order that the format or the caller sets. Zeroes of a disk cost nothing to compress, whether its
+//! source knew them as holes or not: the bytes that come out are the same.
+
+mod copy;
+mod error;
+mod machine;
+mod ova;
+mod ovf;
+mod tar;
+mod xml;
+
+pub use machine::{Adapter, Firmware, Machine, NetworkCard};
+pub use ova::{Ova, OvaDisk};
+
+pub(crate) use error::Problem;

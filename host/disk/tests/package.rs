@@ -1,0 +1,9 @@
+//! Packages as others read them.
+//!
+//! Needs Debian's packages libxml2-utils, python3, qemu-utils, tar and unzip.
+
+#[path = "package/programs.rs"]
+mod programs;
+
+#[path = "package/ova.rs"]
+mod ova;
