@@ -23,9 +23,9 @@ const SAID_LINE_SIZE: usize = 300;
 const REACHING: [&str; 5] =
     ["Acquire::http", "Acquire::https", "Acquire::Retries", "Acquire::ForceIPv", "Acquire::Check-"];
 
-/// Settings of ours. Nothing of the system's is read: its hooks are not for us. Versions are pinned by digest, so that an archive's
-/// age is no matter, and one of snapshots can be used. <https://manpages.debian.org/trixie/apt/apt-get.8.en.html> knows no
-/// other way to fail when a part of an archive cannot be fetched than the error mode.
+/// Settings of ours. The system's own files are not read: their hooks are not for us. Packages are pinned by digest, so that an
+/// archive's age is no matter, and one of snapshots can be used. Without the error mode, an archive that cannot be reached is
+/// only a warning.
 const SETTINGS: &str = r#"Dir::Etc::main "/dev/null";
 Dir::Etc::parts "/dev/null";
 Dir::Etc::sourceparts "/dev/null";

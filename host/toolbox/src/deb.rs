@@ -85,8 +85,18 @@ pub(crate) mod tests {
         Ok(unpacked)
     }
 
-    /// `printf 'a tar' | xz`
-    const XZ: &[u8] = b"\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F";
+    /// `printf 'a tar' | xz --check=crc32`, the header of its block, and where in it the dictionary's size is, with the
+    /// block's checksum behind. <https://tukaani.org/xz/xz-file-format.txt>
+    const XZ: &[u8] =
+        b"\xfd7zXZ\0\0\x01\x69\x22\xde\x36\x02\0\x21\x01\x16\0\0\0\x74\x2f\xe5\xa3\x01\0\x04a tar\0\0\0\0\
+        \xa4\x8c\x57\x53\0\x01\x19\x05\xbc\xe8\xec\xcb\x90\x42\x99\x0d\x01\0\0\0\0\x01YZ";
+    const XZ_DICTIONARY: std::ops::Range<usize> = 16..24;
+    /// The same with `--lzma2=dict=1536MiB`.
+    const XZ_LARGE_DICTIONARY: &[u8] = b"\x25\0\0\0\x3b\x78\x7b\x41";
+
+    fn with_xz(xz: &[u8]) -> Vec<u8> {
+        archive(&[("debian-binary", b"2.0\n"), ("control.tar.xz", b"?"), ("data.tar.xz", xz)])
+    }
 
     #[test]
     fn data_compressed_in_every_way() {
@@ -121,11 +131,31 @@ pub(crate) mod tests {
 
     #[test]
     fn xz_cut_or_damaged_is_an_error() {
-        let with = |xz: &[u8]| {
-            archive(&[("debian-binary", b"2.0\n"), ("control.tar.xz", b"?"), ("data.tar.xz", xz)])
-        };
-        assert!(unpack(&with(XZ)).is_err());
-        assert!(unpack(&with(b"no xz at all")).is_err());
+        assert_eq!(unpack(&with_xz(XZ)).unwrap(), b"a tar");
+        for length in 0..XZ.len() {
+            assert!(unpack(&with_xz(&XZ[..length])).is_err(), "{length}");
+        }
+        for at in 0..XZ.len() {
+            let mut damaged = XZ.to_vec();
+            damaged[at] ^= 1;
+            assert!(unpack(&with_xz(&damaged)).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn xz_that_wants_much_memory_is_refused() {
+        let mut large = XZ.to_vec();
+        large[XZ_DICTIONARY].copy_from_slice(XZ_LARGE_DICTIONARY);
+        let error = unpack(&with_xz(&large)).unwrap_err();
+        assert!(error.to_string().contains("memory"), "{error}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_give_data_or_an_error(xz in proptest::collection::vec(0_u8.., 0..200), at in 0..XZ.len()) {
+            let _ = unpack(&xz);
+            let _ = unpack(&with_xz(&[&XZ[..at], &xz].concat()));
+        }
     }
 
     #[test]
