@@ -21,6 +21,7 @@ pub mod path;
 pub mod reference;
 mod resolve;
 pub mod shadow;
+pub mod system;
 pub mod tar;
 pub mod tree;
 pub mod upper;

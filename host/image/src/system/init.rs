@@ -1,0 +1,70 @@
+//! The system's own init, and how it is told to run something of ours once.
+
+use super::SystemFile;
+
+/// What starts a system's services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// systemd: units.
+    Systemd,
+    /// System V init, or what reads its scripts: `init.d`, and links in `rcS.d`, which come before all
+    /// services of a runlevel.
+    Sysvinit,
+}
+
+/// A program of ours that is run at boot.
+pub(super) struct Service {
+    /// Without `kiln-`.
+    pub name: &'static str,
+    pub description: &'static str,
+    /// The command, whose arguments have no blanks.
+    pub command: &'static str,
+    /// More lines of the unit's first section.
+    pub unit_lines: &'static str,
+    /// What the script asks before it runs the command, as a command of the shell.
+    pub script_condition: &'static str,
+    /// The place in `rcS.d` among services of ours.
+    pub order: &'static str,
+}
+
+impl Service {
+    pub(super) fn files(&self, init: Init) -> Vec<SystemFile> {
+        match init {
+            Init::Systemd => self.unit(),
+            Init::Sysvinit => self.script(),
+        }
+    }
+
+    fn unit(&self) -> Vec<SystemFile> {
+        let Self { name, description, command, unit_lines, .. } = self;
+        let text = format!(
+            "[Unit]\nDescription={description}\n{unit_lines}\n[Service]\nType=oneshot\nRemainAfterExit=yes\n\
+             TimeoutStartSec=0\nExecStart={command}\nStandardOutput=journal+console\nStandardError=inherit\n\n\
+             [Install]\nWantedBy=multi-user.target\n"
+        );
+        let unit = format!("kiln-{name}.service");
+        vec![
+            SystemFile::file(&format!("etc/systemd/system/{unit}"), 0o644, text),
+            SystemFile::symlink(
+                format!("etc/systemd/system/multi-user.target.wants/{unit}"),
+                format!("../{unit}"),
+            ),
+        ]
+    }
+
+    /// With the header of the
+    /// [LSB](https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic/LSB-Core-generic/initscrcomconv.html).
+    fn script(&self) -> Vec<SystemFile> {
+        let Self { name, description, command, script_condition, order, .. } = self;
+        let text = format!(
+            "#!/bin/sh\n### BEGIN INIT INFO\n# Provides:          kiln-{name}\n\
+             # Required-Start:    $local_fs\n# Required-Stop:\n# X-Start-Before:    ssh\n# Default-Start:     S\n# Default-Stop:\n\
+             # Short-Description: {description}\n### END INIT INFO\n\n\
+             case \"${{1-}}\" in\nstart) {script_condition} || exit 0; exec {command} ;;\n*) exit 0 ;;\nesac\n"
+        );
+        vec![
+            SystemFile::file(&format!("etc/init.d/kiln-{name}"), 0o755, text),
+            SystemFile::symlink(format!("etc/rcS.d/S{order}kiln-{name}"), format!("../init.d/kiln-{name}")),
+        ]
+    }
+}
