@@ -29,6 +29,10 @@ const BOOT_DEADLINE: Duration = Duration::from_secs(120);
 const KERNEL: &str = "vmlinux";
 const AGENT: &str = "agent";
 
+/// extlinux writes the boot sector of a file system that is mounted, which Linux since 6.8 may refuse
+/// ([parameters](https://docs.kernel.org/admin-guide/kernel-parameters.html)).
+const WRITE_MOUNTED: &str = "bdev_allow_write_mounted=1";
+
 /// How a VM is run.
 #[derive(Debug, Clone)]
 pub struct GuestSettings {
@@ -93,7 +97,7 @@ impl GuestSettings {
     ) -> Result<(), Error> {
         let scratch = scratch::make(surroundings.store, self.scratch_size)?;
         disks.push(Disk { serial: scratch::SERIAL.to_owned(), storage: scratch.clone(), read_only: false });
-        let mut machine = self.launch(disks, surroundings)?;
+        let mut machine = self.launch(job, disks, surroundings)?;
         let result = follow(machine.as_mut(), job, stdin, layer, surroundings.observer);
         // Whatever else went wrong followed from these.
         surroundings.check()?;
@@ -106,7 +110,12 @@ impl GuestSettings {
         Ok(())
     }
 
-    fn launch(&self, disks: Vec<Disk>, surroundings: Surroundings) -> Result<Box<dyn Machine>, Error> {
+    fn launch(
+        &self,
+        job: &Job,
+        disks: Vec<Disk>,
+        surroundings: Surroundings,
+    ) -> Result<Box<dyn Machine>, Error> {
         let settings =
             Settings { cache: Some(surroundings.store.path().to_owned()), cpu_model: self.cpu_model };
         let choice = kiln_engine::choose(self.accel, &settings).map_err(Kind::Engine)?;
@@ -119,7 +128,7 @@ impl GuestSettings {
         let spec = MachineSpec {
             kernel,
             initramfs: Initramfs::with_init(&agent).finish(),
-            extra_command_line: Vec::new(),
+            extra_command_line: job.target.iter().map(|_| WRITE_MOUNTED.to_owned()).collect(),
             cpus,
             cpu_model: self.cpu_model,
             memory_mib: self.memory_mib,

@@ -5,7 +5,7 @@ mod disk;
 mod image;
 mod registry;
 
-pub use disk::{DiskArguments, OutputArgument};
+pub use disk::{ConvertArguments, DiskArguments, OutputArgument};
 pub use image::{CopyArguments, DiffArguments, ExportArguments, InspectArguments, RebaseArguments};
 pub use registry::RegistryArguments;
 
@@ -34,6 +34,8 @@ pub enum Command {
     Run(RunArguments),
     /// Make a bootable disk of an image
     Disk(DiskArguments),
+    /// Convert a disk from one format to another
+    Convert(ConvertArguments),
     /// Copy images from anywhere to anywhere
     Copy(CopyArguments),
     /// Show what is in an image: how it is run, its layers, its files

@@ -1,8 +1,8 @@
 //! `kiln build`.
 
 use crate::{
-    arguments::{BuildArguments, OutputArgument}, attestation_files, exit_code, installation, interruption, machine, progress,
-    registry, toolbox,
+    arguments::{BuildArguments, OutputArgument},
+    attestation_files, exit_code, installation, interruption, machine, progress, registry, toolbox,
 };
 use anyhow::{Context, Result, bail};
 use kiln_builder::{BuildFile, BuildRequest, DiskOutput, Relay};

@@ -1,8 +1,8 @@
 //! `kiln disk`.
 
 use crate::{
-    arguments::DiskArguments, build::source_date_epoch, exit_code, installation, interruption, machine, progress,
-    registry, toolbox,
+    arguments::DiskArguments, build::source_date_epoch, exit_code, installation, interruption, machine,
+    progress, registry, toolbox,
 };
 use anyhow::Result;
 use kiln_builder::{Attestations, BuildFile, BuildRequest, Relay};

@@ -4,6 +4,7 @@ mod arguments;
 mod attestation_files;
 mod build;
 mod cache;
+mod convert;
 mod copy;
 mod diff;
 mod disk;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => (build::run(arguments), exit_code::of_build),
         Command::Run(arguments) => (run::run(arguments), exit_code::of_run),
         Command::Disk(arguments) => (disk::run(arguments), exit_code::of_build),
+        Command::Convert(arguments) => (convert::run(arguments).map(|()| 0), exit_code::of_build),
         Command::Copy(arguments) => (copy::run(arguments).map(|()| 0), exit_code::of_build),
         Command::Inspect(arguments) => (inspect::run(arguments).map(|()| 0), exit_code::of_build),
         Command::Diff(arguments) => (diff::run(arguments), |_| diff::TROUBLE),

@@ -25,8 +25,10 @@ fn settings() -> Result<Settings> {
     let mut settings = Settings::new(installation::cache_dir());
     settings.mirror = env::var(MIRROR_VARIABLE).ok().filter(|mirror| !mirror.is_empty());
     if let Some(path) = env::var_os(LOCK_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from) {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("{LOCK_VARIABLE}: {}", path.display()))?;
-        settings.lock = text.parse::<Lock>().with_context(|| format!("{LOCK_VARIABLE}: {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("{LOCK_VARIABLE}: {}", path.display()))?;
+        settings.lock =
+            text.parse::<Lock>().with_context(|| format!("{LOCK_VARIABLE}: {}", path.display()))?;
     }
     Ok(settings)
 }

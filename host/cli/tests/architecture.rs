@@ -38,6 +38,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
         "kiln-cli",
         &[
             "kiln-builder",
+            "kiln-disk",
             "kiln-engine",
             "kiln-image",
             "kiln-inspect",

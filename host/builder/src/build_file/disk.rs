@@ -4,9 +4,8 @@ use super::{BuildFile, Checker, Image, Located, Parent, schema};
 use crate::{
     Error,
     disk::{
-        DiskOutput, DiskPlan, DiskScript, FileSystem, Initrd, Loader, MachineId, PartitionPlan, PartitionSize, SystemPlan,
-        Table, check_plan, complete,
-        parse_disk_output,
+        DiskOutput, DiskPlan, DiskScript, FileSystem, Initrd, Loader, MachineId, PartitionPlan,
+        PartitionSize, SystemPlan, Table, check_plan, complete, parse_disk_output,
     },
     error::Kind,
     parse_size,
@@ -92,8 +91,12 @@ impl Checker<'_> {
     pub(super) fn disk(&self, disk: &Spanned<schema::Disk>) -> Result<DiskPlan, Located> {
         let keys = disk.get_ref();
         let table = self.optional(keys.table.as_ref(), parse_table)?.unwrap_or_default();
-        let boot: Vec<Loader> =
-            keys.boot.iter().flatten().map(|loader| self.parsed(loader, parse_loader)).collect::<Result<_, _>>()?;
+        let boot: Vec<Loader> = keys
+            .boot
+            .iter()
+            .flatten()
+            .map(|loader| self.parsed(loader, parse_loader))
+            .collect::<Result<_, _>>()?;
         let mut plan = DiskPlan {
             size: self.optional(keys.size.as_ref(), parse_size)?,
             table,
@@ -142,7 +145,8 @@ impl Checker<'_> {
         let file_system = self.optional(keys.filesystem.as_ref(), parse_file_system)?.flatten();
         let is_swap = file_system == Some(FileSystem::Swap);
         if let Some(mount) = &keys.mount
-            && (!mount.get_ref().starts_with('/') || mount.get_ref().split('/').any(|part| part == ".." || part == "."))
+            && (!mount.get_ref().starts_with('/')
+                || mount.get_ref().split('/').any(|part| part == ".." || part == "."))
         {
             return Err(self.wrong(mount, "a mount point is an absolute path"));
         }
@@ -183,7 +187,9 @@ impl Checker<'_> {
             hostname: keys.hostname.as_ref().map(|name| name.get_ref().clone()),
             machine_id: self.optional(keys.machine_id.as_ref(), parse_machine_id)?,
             users: Vec::new(),
-            fresh_ssh_keys: self.optional(keys.ssh_host_keys.as_ref(), parse_ssh_host_keys)?.unwrap_or_default(),
+            fresh_ssh_keys: self
+                .optional(keys.ssh_host_keys.as_ref(), parse_ssh_host_keys)?
+                .unwrap_or_default(),
             grow: keys.grow,
             first_boot: self.disk_scripts(&keys.first_boot, "first-boot script")?,
         })
@@ -234,7 +240,8 @@ fn parse_ssh_host_keys(text: &str) -> Result<bool, String> {
 }
 
 fn parse_geometry(text: &str) -> Result<(u8, u8), String> {
-    let parts = text.split_once('/').and_then(|(heads, sectors)| Some((heads.parse().ok()?, sectors.parse().ok()?)));
+    let parts =
+        text.split_once('/').and_then(|(heads, sectors)| Some((heads.parse().ok()?, sectors.parse().ok()?)));
     parts
         .filter(|(heads, sectors): &(u8, u8)| *heads > 0 && (1..=63).contains(sectors))
         .ok_or_else(|| format!("`{text}` is no geometry; write HEADS/SECTORS, such as 255/63"))
@@ -242,7 +249,9 @@ fn parse_geometry(text: &str) -> Result<(u8, u8), String> {
 
 /// `512MiB`, `rest`, `fit` or `fit+200MiB`.
 fn parse_partition_size(text: &str) -> Result<PartitionSize, String> {
-    let wrong = |why: &dyn Display| format!("{why}; a partition's size is such as 512MiB, `rest`, `fit` or `fit+100MiB`");
+    let wrong = |why: &dyn Display| {
+        format!("{why}; a partition's size is such as 512MiB, `rest`, `fit` or `fit+100MiB`")
+    };
     match text.strip_prefix("fit") {
         _ if text == "rest" => Ok(PartitionSize::Rest),
         Some("") => Ok(PartitionSize::Fit { slack: 0 }),

@@ -72,7 +72,14 @@ impl Checker<'_> {
         let images = document.images.into_iter().zip(&self.ids);
         let images: Vec<Image> = images.map(|(image, id)| self.image(image, id)).collect::<Result<_, _>>()?;
         self.check_cycles(&images, &spans)?;
-        Ok(BuildFile { path: self.path.to_owned(), is_short: document.is_short, images, outputs, disk_outputs, disk_size })
+        Ok(BuildFile {
+            path: self.path.to_owned(),
+            is_short: document.is_short,
+            images,
+            outputs,
+            disk_outputs,
+            disk_size,
+        })
     }
 
     fn ids(&self, images: &[schema::Image]) -> Result<Vec<String>, Located> {

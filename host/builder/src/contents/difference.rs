@@ -133,7 +133,9 @@ pub(crate) fn read_file(
     max_size: u64,
 ) -> Result<Vec<u8>, Error> {
     let kiln_image::tree::Content::File { size, extents } = &tree.node(id).content else {
-        return Err(Kind::Request(format!("/{} is no file in the image", path.trim_start_matches('/'))).into());
+        return Err(
+            Kind::Request(format!("/{} is no file in the image", path.trim_start_matches('/'))).into()
+        );
     };
     if *size > max_size {
         let path = path.trim_start_matches('/');
@@ -141,6 +143,9 @@ pub(crate) fn read_file(
     }
     let mut bytes = vec![0; usize::try_from(*size).expect("far below the limit of memory")];
     let read = sources.with_reader(|read| read_range(extents, 0, &mut bytes, read));
-    read.map_err(|source| Kind::Compare { what: format!("cannot read /{}", path.trim_start_matches('/')), source })?;
+    read.map_err(|source| Kind::Compare {
+        what: format!("cannot read /{}", path.trim_start_matches('/')),
+        source,
+    })?;
     Ok(bytes)
 }

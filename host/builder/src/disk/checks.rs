@@ -11,7 +11,8 @@ const ESP_MOUNT: &str = "/boot/efi";
 
 /// Partitions of a disk that says nothing of them: what its loaders need, and the root.
 pub(crate) fn default_partitions(plan: &DiskPlan) -> Vec<PartitionPlan> {
-    let root_size = if plan.size.is_some() { PartitionSize::Rest } else { PartitionSize::Fit { slack: 256 * MIB } };
+    let root_size =
+        if plan.size.is_some() { PartitionSize::Rest } else { PartitionSize::Fit { slack: 256 * MIB } };
     let mut partitions = Vec::new();
     let starts_by_bios = plan.boot.contains(&Loader::GrubBios);
     if starts_by_bios && plan.table == Table::Gpt {
@@ -55,7 +56,10 @@ pub(crate) fn complete(plan: &mut DiskPlan) {
 pub(crate) fn check_plan(plan: &DiskPlan) -> Result<(), Wrong> {
     if plan.table == Table::None && plan.partitions.len() != 1 {
         let count = plan.partitions.len();
-        return Err((None, format!("a disk without a table is one file system, and here are {count} partitions")));
+        return Err((
+            None,
+            format!("a disk without a table is one file system, and here are {count} partitions"),
+        ));
     }
     check_identifier(plan).map_err(|message| (None, message))?;
     check_loaders(plan).map_err(|message| (None, message))?;
@@ -102,10 +106,13 @@ fn check_partition(plan: &DiskPlan, index: usize, partition: &PartitionPlan) -> 
         kiln_disk::table::check_label(file_system, label).map_err(|error| error.to_string())?;
     }
     if partition.label.is_some() && partition.file_system.is_none() {
-        return Err("a label is that of a file system, and here is none; a GPT partition's is `name`".to_owned());
+        return Err(
+            "a label is that of a file system, and here is none; a GPT partition's is `name`".to_owned()
+        );
     }
     if partition.kind.as_deref() == Some("bios-boot") {
-        let moves = plan.partitions[..index].iter().any(|before| matches!(before.size, PartitionSize::Fit { .. }));
+        let moves =
+            plan.partitions[..index].iter().any(|before| matches!(before.size, PartitionSize::Fit { .. }));
         if moves {
             return Err("a bios-boot partition comes before those that fit their contents: what is installed into it \
                         knows where it lies"
@@ -113,7 +120,9 @@ fn check_partition(plan: &DiskPlan, index: usize, partition: &PartitionPlan) -> 
         }
     }
     let holds_files = partition.mount.is_some();
-    if let Some(file_system) = partition.file_system.filter(|file_system| !is_writable(*file_system) && !holds_files) {
+    if let Some(file_system) =
+        partition.file_system.filter(|file_system| !is_writable(*file_system) && !holds_files)
+    {
         return Err(format!("{} is made with its files: it needs a `mount`", file_system.name()));
     }
     Ok(())

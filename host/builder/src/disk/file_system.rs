@@ -63,8 +63,10 @@ pub(crate) struct Masked {
 impl Making<'_> {
     /// A script that makes it, empty without a filling.
     pub fn script(&self, filling: Option<&Filling>) -> String {
-        let mut lines =
-            vec!["set -eu".to_owned(), format!("export SOURCE_DATE_EPOCH={} DETERMINISTIC_SEED=1 TZ=UTC", self.epoch)];
+        let mut lines = vec![
+            "set -eu".to_owned(),
+            format!("export SOURCE_DATE_EPOCH={} DETERMINISTIC_SEED=1 TZ=UTC", self.epoch),
+        ];
         let tree = filling.map(|filling| {
             lines.extend(filling.masked.iter().flat_map(mask));
             match filling.path {
@@ -102,7 +104,8 @@ impl Making<'_> {
         if let Some(Filling { mode, uid, gid, .. }) = filling {
             extended = format!("{extended},root_owner={uid}:{gid},root_perms={mode:o}");
         }
-        let mut words = vec!["mke2fs", "-q", "-F", "-t", self.file_system.name(), "-U", &uuid, "-E", &extended];
+        let mut words =
+            vec!["mke2fs", "-q", "-F", "-t", self.file_system.name(), "-U", &uuid, "-E", &extended];
         let mut features: Vec<&str> = Vec::new();
         if self.file_system == FileSystem::Ext4 {
             features.push(EXT4_NEW_FEATURES);
@@ -184,7 +187,8 @@ impl Making<'_> {
     }
 
     fn squashfs(&self, tree: &str) -> String {
-        let words = ["mksquashfs", tree, &self.device, "-noappend", "-reproducible", "-no-progress", "-quiet"];
+        let words =
+            ["mksquashfs", tree, &self.device, "-noappend", "-reproducible", "-no-progress", "-quiet"];
         self.words(words, [])
     }
 

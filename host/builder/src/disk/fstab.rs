@@ -46,7 +46,11 @@ impl Named<'_> {
         // Checked at boot: the root first, what lies below it later, and what needs no check never.
         let pass = match file_system {
             FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4 | FileSystem::Vfat => {
-                if mount == "/" { 1 } else { 2 }
+                if mount == "/" {
+                    1
+                } else {
+                    2
+                }
             }
             _ => 0,
         };
@@ -69,10 +73,7 @@ fn escape(path: &str) -> String {
 
 /// The file with these partitions, and what else the image's own has.
 pub(crate) fn write(existing: Option<&[u8]>, partitions: &[Named]) -> Vec<u8> {
-    let ours: Vec<String> = partitions
-        .iter()
-        .filter_map(Named::line)
-        .collect();
+    let ours: Vec<String> = partitions.iter().filter_map(Named::line).collect();
     let ours_at: Vec<&str> = ours.iter().filter_map(|line| line.split(' ').nth(1)).collect();
     let existing = existing.map(String::from_utf8_lossy).unwrap_or_default();
     let kept = existing.lines().filter(|line| {
@@ -107,11 +108,10 @@ mod tests {
             partition(FileSystem::Xfs, Some("/with space")),
             partition(FileSystem::Btrfs, None),
         ];
-        let named: Vec<_> = plans
-            .iter()
-            .map(|plan| Named { plan, uuid: [0xab; 16], partition_uuid: None })
-            .collect();
-        let existing = b"# UNCONFIGURED FSTAB\n/dev/sda1 / ext3 defaults 0 1\ntmpfs /tmp tmpfs defaults 0 0\n";
+        let named: Vec<_> =
+            plans.iter().map(|plan| Named { plan, uuid: [0xab; 16], partition_uuid: None }).collect();
+        let existing =
+            b"# UNCONFIGURED FSTAB\n/dev/sda1 / ext3 defaults 0 1\ntmpfs /tmp tmpfs defaults 0 0\n";
         let uuid = "abababab-abab-abab-abab-abababababab";
         let wanted = format!(
             "UUID={uuid} / ext4 defaults 0 1\nUUID=ABAB-ABAB /boot/efi vfat umask=0077 0 2\nUUID={uuid} none swap \

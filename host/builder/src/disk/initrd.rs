@@ -67,7 +67,11 @@ impl Tool {
 }
 
 /// A script for each kernel that needs one, with what it is called.
-pub(crate) fn steps(plan: &DiskPlan, tree: &Tree, kernels: &[Kernel]) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn steps(
+    plan: &DiskPlan,
+    tree: &Tree,
+    kernels: &[Kernel],
+) -> Result<Vec<(String, String)>, String> {
     let needs = |kernel: &&Kernel| match plan.initrd {
         Initrd::Never => false,
         Initrd::Always => true,
@@ -81,12 +85,17 @@ pub(crate) fn steps(plan: &DiskPlan, tree: &Tree, kernels: &[Kernel]) -> Result<
             if plan.initrd == Initrd::Missing {
                 continue;
             }
-            return Err("the image has no tool that makes initial RAM disks (initramfs-tools, dracut, mkinitcpio, \
+            return Err(
+                "the image has no tool that makes initial RAM disks (initramfs-tools, dracut, mkinitcpio, \
                         booster, mkosi-initrd, mkinitrd)"
-                .to_owned());
+                    .to_owned(),
+            );
         };
         let output = kernel.initrd.clone().unwrap_or_else(|| usual_name(tool, kernel));
-        steps.push((format!("initrd of {}", kernel.version), format!("set -e\n{}\n", tool.command(kernel, &output))));
+        steps.push((
+            format!("initrd of {}", kernel.version),
+            format!("set -e\n{}\n", tool.command(kernel, &output)),
+        ));
     }
     Ok(steps)
 }

@@ -80,7 +80,9 @@ fn is_active_by_default(plan: &DiskPlan, partition: &PartitionPlan) -> bool {
     let any = plan.partitions.iter().any(|partition| partition.is_bootable);
     let boot = plan.holder("boot").map(|index| &plan.partitions[index]);
     let starts_by_sector = plan.boot.contains(&super::plan::Loader::Extlinux) || plan.table == Table::Mbr;
-    !any && starts_by_sector && !plan.boot.is_empty() && boot.is_some_and(|boot| std::ptr::eq(boot, partition))
+    !any && starts_by_sector
+        && !plan.boot.is_empty()
+        && boot.is_some_and(|boot| std::ptr::eq(boot, partition))
 }
 
 fn kind(partition: &PartitionPlan) -> Result<PartitionType, String> {

@@ -93,9 +93,9 @@ impl Scene<'_> {
 
     /// Of a file, the image's or else the toolbox's; whether it is the latter's.
     fn either(&self, path: &str) -> Option<bool> {
-        [false, true].into_iter().find(|is_in_toolbox| {
-            survey::has(if *is_in_toolbox { self.toolbox } else { self.tree }, path)
-        })
+        [false, true]
+            .into_iter()
+            .find(|is_in_toolbox| survey::has(if *is_in_toolbox { self.toolbox } else { self.tree }, path))
     }
 }
 

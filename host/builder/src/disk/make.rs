@@ -43,11 +43,7 @@ use kiln_image::{
 };
 use kiln_protocol::{Job, LayerRecord, Program, Stage, Step, Target, TargetMount};
 use kiln_store::{Layer, StoredImage};
-use std::{
-    fs::File,
-    os::unix::fs::FileExt,
-    sync::Arc,
-};
+use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
 /// Serial of the disk that is made.
 const TARGET: &str = "target";
@@ -197,7 +193,9 @@ impl DiskMaker<'_> {
                 FileSystem::None => continue,
             };
             if survey::program(toolbox, &[tool]).is_none() {
-                return Err(self.wrong(format!("the toolbox has no {tool}, which makes {}", file_system.name())));
+                return Err(
+                    self.wrong(format!("the toolbox has no {tool}, which makes {}", file_system.name()))
+                );
             }
         }
         Ok(())
@@ -223,7 +221,8 @@ impl DiskMaker<'_> {
             Some(format!("root={source}{}", if is_writable(file_system) { "" } else { &kind }))
         });
         let boot = self.plan.holder("boot").unwrap_or(0);
-        let boot_is_apart = self.plan.partitions.get(boot).is_some_and(|plan| plan.mount_path() == Some("boot"));
+        let boot_is_apart =
+            self.plan.partitions.get(boot).is_some_and(|plan| plan.mount_path() == Some("boot"));
         let esp = self.plan.partitions.iter().find(|partition| partition.is_esp());
         let source = named.get(boot).and_then(fstab::Named::source).unwrap_or_default();
         Scene {
@@ -271,7 +270,12 @@ impl DiskMaker<'_> {
         let mut edits = Vec::new();
         if self.plan.root().is_some() {
             // What an init mounts over, and container images often lack.
-            edits.extend(DIRECTORIES.map(|(path, mode)| Edit::Directory { path: path.to_owned(), mode, uid: 0, gid: 0 }));
+            edits.extend(DIRECTORIES.map(|(path, mode)| Edit::Directory {
+                path: path.to_owned(),
+                mode,
+                uid: 0,
+                gid: 0,
+            }));
         }
         for mount in self.plan.partitions.iter().filter_map(|partition| partition.mount_path()) {
             if !mount.is_empty() {
@@ -353,12 +357,8 @@ impl DiskMaker<'_> {
         }
         steps.extend(work.in_image.iter().map(|task| step(Stage::Root, task)));
         steps.extend(work.in_toolbox.iter().map(|task| step(Stage::PostMount, task)));
-        let mut layer = GuestLayer::create(
-            self.surroundings.store,
-            &[],
-            self.request.threads,
-            self.seconds(),
-        )?;
+        let mut layer =
+            GuestLayer::create(self.surroundings.store, &[], self.request.threads, self.seconds())?;
         self.surroundings.phase("preparing the system");
         let target = self.target(identity, settled);
         self.run(image, file, steps, target, true, &mut layer)?;
@@ -390,9 +390,8 @@ impl DiskMaker<'_> {
             let path = partition.mount_path()?.to_owned();
             Some(TargetMount { partition: self.number(index), path })
         });
-        let links = named.iter().enumerate().filter_map(|(index, named)| {
-            Some((named.link()?, self.number(index)))
-        });
+        let links =
+            named.iter().enumerate().filter_map(|(index, named)| Some((named.link()?, self.number(index))));
         Target { serial: TARGET.to_owned(), mounts: mounts.collect(), links: links.collect() }
     }
 
@@ -450,7 +449,8 @@ impl DiskMaker<'_> {
         for loader in &self.plan.boot {
             let read = &mut |path: &str, is_in_toolbox: bool| {
                 let (tree, sources) = if is_in_toolbox { (toolbox, &others) } else { (&tree, &own) };
-                let found = survey::find(tree, path).ok_or_else(|| Kind::NotInImage { path: path.to_owned() });
+                let found =
+                    survey::find(tree, path).ok_or_else(|| Kind::NotInImage { path: path.to_owned() });
                 contents::read_file(tree, sources, found?.1, path, BOOT_FILE_MAX)
             };
             edits.extend(loader::late_edits(*loader, &scene, read)?);
@@ -458,13 +458,14 @@ impl DiskMaker<'_> {
         if edits.is_empty() {
             return Ok(image.clone());
         }
-        self.with_layer(image, "disk: boot loader", &mut |tree, sources| Editor { tree, sources }.apply(&edits))
+        self.with_layer(image, "disk: boot loader", &mut |tree, sources| {
+            Editor { tree, sources }.apply(&edits)
+        })
     }
 
     fn layout(&self, tree: &Tree, identity: Identity, settled: &[Settled]) -> Result<Layout, Error> {
-        let sizes: Vec<Option<u64>> = (0..self.plan.partitions.len())
-            .map(|index| self.size(index, tree))
-            .collect::<Result<_, _>>()?;
+        let sizes: Vec<Option<u64>> =
+            (0..self.plan.partitions.len()).map(|index| self.size(index, tree)).collect::<Result<_, _>>()?;
         let uuids: Vec<Uuid> = settled.iter().map(|settled| settled.partition_uuid).collect();
         layout::plan(self.plan, &sizes, &uuids, identity).map_err(|why| self.wrong(why))
     }
@@ -502,7 +503,8 @@ impl DiskMaker<'_> {
         let Some(path) = self.plan.partitions[index].mount_path() else { return Contents::default() };
         let Some((_, top)) = survey::find(tree, path) else { return Contents::default() };
         let mounts = self.plan.partitions.iter().filter_map(|partition| partition.mount_path());
-        let elsewhere: Vec<_> = mounts.filter_map(|path| survey::find(tree, path)).map(|(_, id)| id).collect();
+        let elsewhere: Vec<_> =
+            mounts.filter_map(|path| survey::find(tree, path)).map(|(_, id)| id).collect();
         Contents::of(tree, top, &elsewhere)
     }
 
@@ -521,7 +523,11 @@ impl DiskMaker<'_> {
         let is_boot = self.plan.holder("boot") == Some(index);
         Some(Making {
             file_system: partition.file_system?,
-            device: if number == 0 { loader::DEVICE.to_owned() } else { format!("{}{number}", loader::DEVICE) },
+            device: if number == 0 {
+                loader::DEVICE.to_owned()
+            } else {
+                format!("{}{number}", loader::DEVICE)
+            },
             uuid: settled[index].uuid,
             label: partition.label.as_deref(),
             mkfs_options: &partition.mkfs_options,
@@ -578,12 +584,16 @@ impl DiskMaker<'_> {
 
     fn filling<'s>(&'s self, index: usize, tree: &Tree) -> Result<Option<Filling<'s>>, Error> {
         let Some(path) = self.plan.partitions[index].mount_path() else { return Ok(None) };
-        let (real, top) = survey::find(tree, path).ok_or_else(|| Kind::NotInImage { path: path.to_owned() })?;
+        let (real, top) =
+            survey::find(tree, path).ok_or_else(|| Kind::NotInImage { path: path.to_owned() })?;
         if real != path || !tree.is_directory(top) {
-            return Err(self.wrong(format!("/{path} is no directory of its own in the image: it leads to /{real}")));
+            return Err(
+                self.wrong(format!("/{path} is no directory of its own in the image: it leads to /{real}"))
+            );
         }
         let below = |other: &&str| {
-            *other != path && (path.is_empty() || other.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')))
+            *other != path
+                && (path.is_empty() || other.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')))
         };
         let mounts = self.plan.partitions.iter().filter_map(|partition| partition.mount_path());
         let mut paths: Vec<&str> = mounts.filter(below).collect();
@@ -591,7 +601,9 @@ impl DiskMaker<'_> {
         // Of one mount point within another, the outer one hides the inner one.
         let outermost: Vec<&str> = paths
             .iter()
-            .filter(|inner| !paths.iter().any(|outer| inner.strip_prefix(*outer).is_some_and(|r| r.starts_with('/'))))
+            .filter(|inner| {
+                !paths.iter().any(|outer| inner.strip_prefix(*outer).is_some_and(|r| r.starts_with('/')))
+            })
             .copied()
             .collect();
         let masked = outermost.into_iter().filter_map(|path| {

@@ -8,9 +8,11 @@
 //! fstab        what is mounted where         system       what is declared of the system
 //! initrd       initial RAM disks             loader       what boots it
 //! file_system  making them, in the toolbox   identity     UUIDs that stay the same
-//! output_keys  where disks go                output       writing them there    kernel  without a loader
+//! output_keys  where disks go                output       writing them there
+//! appliance    a machine with the disk       kernel       without a loader
 //! ```
 
+mod appliance;
 mod btrfs;
 mod checks;
 mod edit;
@@ -32,11 +34,12 @@ mod survey;
 mod system;
 
 pub(crate) use checks::{check_plan, complete};
-pub(crate) use make::{DiskMaker, MadeDisk};
 pub use file::{FileSource, FileTarget};
-pub use output_keys::{parse_disk_output, parse_disk_path};
+pub(crate) use make::{DiskMaker, MadeDisk};
 pub(crate) use output::write;
+pub use output::{DiskBytes, write_disk};
+pub use output_keys::{parse_disk_output, parse_disk_path};
 pub use plan::{
-    DiskForm, DiskOutput, DiskPlan, DiskScript, FileSystem, Initrd, Loader, MachineId, PartitionPlan,
-    PartitionSize, SystemPlan, Table, Vmware,
+    Appliance, DiskForm, DiskOutput, DiskPlan, DiskScript, FileSystem, Initrd, Loader, MachineId,
+    PartitionPlan, PartitionSize, SystemPlan, Table, Vmware,
 };

@@ -1,10 +1,9 @@
 //! Disks to files.
 
 use super::{
-    MadeDisk,
+    MadeDisk, appliance,
     file::{FileSource, FileTarget},
-    identity::Uuid,
-    plan::{DiskForm, DiskOutput},
+    plan::{DiskForm, DiskOutput, Vmware},
 };
 use crate::{Error, error::Kind, event::Event, guest::Surroundings};
 use kiln_disk::{
@@ -45,45 +44,63 @@ pub(crate) fn write(
 fn write_file(disk: &MadeDisk, output: &DiskOutput, threads: NonZeroUsize) -> Result<u64, Error> {
     let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
     let source = disk.file.try_clone().and_then(FileSource::new).map_err(failed)?;
+    let bytes = DiskBytes { source: &source, identity: disk.uuid, epoch_s: disk.epoch.unix_seconds() };
+    write_disk(&bytes, output, threads)
+}
+
+/// A disk's bytes, with what some formats say besides.
+#[derive(Clone, Copy)]
+pub struct DiskBytes<'a> {
+    /// The bytes.
+    pub source: &'a dyn Source,
+    /// What formats with a UUID get.
+    pub identity: [u8; 16],
+    /// What formats with a time get, in seconds since the Unix epoch.
+    pub epoch_s: u64,
+}
+
+/// Writes a disk in the form of the output, and returns the file's size in bytes.
+///
+/// # Errors
+/// When the disk cannot be read, the output not be written, or its form not hold the disk.
+pub fn write_disk(disk: &DiskBytes, output: &DiskOutput, threads: NonZeroUsize) -> Result<u64, Error> {
+    let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
+    if output.form == DiskForm::Kernel {
+        return Err(Kind::Request("a kernel is taken out of an image, not out of a disk".to_owned()).into());
+    }
     if output.dest == Path::new("-") {
-        return to_stdout(&source, disk, output, threads);
+        let mut stdout = io::stdout();
+        write_stream(disk, output, threads, &mut stdout)?;
+        stdout.flush().map_err(Kind::Output)?;
+        return Ok(disk.source.len());
     }
     let pending = PendingFile::create(&output.dest).map_err(failed)?;
     if pending.is_stream() {
-        write_stream(&source, disk, output, threads, pending.file())?;
-        return Ok(source.len());
+        write_stream(disk, output, threads, pending.file())?;
+        return Ok(disk.source.len());
     }
-    write_into(&source, disk, output, threads, pending.file())?;
+    write_into(disk, output, threads, pending.file())?;
     Ok(pending.commit().map_err(failed)?)
-}
-
-fn to_stdout(
-    source: &FileSource,
-    disk: &MadeDisk,
-    output: &DiskOutput,
-    threads: NonZeroUsize,
-) -> Result<u64, Error> {
-    let mut stdout = io::stdout();
-    write_stream(source, disk, output, threads, &mut stdout)?;
-    stdout.flush().map_err(Kind::Output)?;
-    Ok(source.len())
 }
 
 /// A form whose bytes come one after the other.
 fn write_stream(
-    source: &FileSource,
-    disk: &MadeDisk,
+    disk: &DiskBytes,
     output: &DiskOutput,
     threads: NonZeroUsize,
     mut to: impl Write + Send,
 ) -> Result<(), Error> {
     match &output.form {
-        DiskForm::Raw(None) => stream(source, &mut to).map_err(Kind::Output)?,
-        DiskForm::Raw(Some(compression)) => compress(source, *compression, threads, to).map_err(Kind::Output)?,
-        DiskForm::Vmdk(vmware) if vmware.subformat == vmdk::Subformat::StreamOptimized => {
-            let Options::Vmdk(options) = options(disk, output, threads) else { unreachable!("a VMDK's form") };
-            vmdk::write_stream_optimized(source, &options, &mut to).map_err(|error| in_format(output, error))?;
+        DiskForm::Raw(None) => stream(disk.source, &mut to).map_err(Kind::Output)?,
+        DiskForm::Raw(Some(compression)) => {
+            compress(disk.source, *compression, threads, to).map_err(Kind::Output)?
         }
+        DiskForm::Vmdk(vmware) if vmware.subformat == vmdk::Subformat::StreamOptimized => {
+            let options = vmdk_options(disk, output, vmware, threads);
+            vmdk::write_stream_optimized(disk.source, &options, &mut to)
+                .map_err(|error| in_format(output, error))?;
+        }
+        DiskForm::Ova(appliance) => appliance::write(disk, output, appliance, threads, &mut to)?,
         _ => {
             let why = "is not written from its start to its end, so it needs a file; raw and streamOptimized VMDK do not";
             return Err(Kind::Request(format!("`{}` {why}", format_of(&output.form))).into());
@@ -93,21 +110,23 @@ fn write_stream(
 }
 
 fn write_into(
-    source: &FileSource,
-    disk: &MadeDisk,
+    disk: &DiskBytes,
     output: &DiskOutput,
     threads: NonZeroUsize,
     file: &File,
 ) -> Result<(), Error> {
     if let DiskForm::Raw(Some(compression)) = output.form {
         let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
-        return Ok(compress(source, compression, threads, file).map_err(failed)?);
+        return Ok(compress(disk.source, compression, threads, file).map_err(failed)?);
+    }
+    if let DiskForm::Ova(appliance) = &output.form {
+        return appliance::write(disk, output, appliance, threads, &mut &*file);
     }
     let options = options(disk, output, threads);
-    formats::write(source, &options, &mut FileTarget(file)).map_err(|error| in_format(output, error))
+    formats::write(disk.source, &options, &mut FileTarget(file)).map_err(|error| in_format(output, error))
 }
 
-fn in_format(output: &DiskOutput, source: kiln_disk::Error) -> Error {
+pub(super) fn in_format(output: &DiskOutput, source: kiln_disk::Error) -> Error {
     Kind::Disk { what: format!("cannot write {}", output.dest.display()), source }.into()
 }
 
@@ -115,37 +134,44 @@ fn format_of(form: &DiskForm) -> DiskFormat {
     match form {
         DiskForm::Raw(_) | DiskForm::Kernel => DiskFormat::Raw,
         DiskForm::Qcow2(_) => DiskFormat::Qcow2,
-        DiskForm::Vmdk(_) => DiskFormat::Vmdk,
+        DiskForm::Vmdk(_) | DiskForm::Ova(_) => DiskFormat::Vmdk,
         DiskForm::Vhd(_) => DiskFormat::Vhd,
         DiskForm::Vhdx => DiskFormat::Vhdx,
         DiskForm::Vdi => DiskFormat::Vdi,
     }
 }
 
-fn options(disk: &MadeDisk, output: &DiskOutput, threads: NonZeroUsize) -> Options<'static> {
-    let identity: Uuid = disk.uuid;
+fn options(disk: &DiskBytes, output: &DiskOutput, threads: NonZeroUsize) -> Options<'static> {
+    let identity = disk.identity;
     match &output.form {
         DiskForm::Qcow2(compression) => {
             Options::Qcow2(qcow2::Options { compression: *compression, threads, ..qcow2::Options::default() })
         }
-        DiskForm::Vmdk(vmware) => {
-            let usual = vmdk::Options::new(identity);
-            let name = output.dest.file_name().and_then(|name| name.to_str());
-            Options::Vmdk(vmdk::Options {
-                subformat: vmware.subformat,
-                adapter: vmware.adapter,
-                hardware_version: vmware.hardware_version.unwrap_or(usual.hardware_version),
-                file_name: name.map_or_else(|| usual.file_name.clone(), str::to_owned),
-                threads,
-                ..usual
-            })
-        }
+        DiskForm::Vmdk(vmware) => Options::Vmdk(vmdk_options(disk, output, vmware, threads)),
         DiskForm::Vhd(layout) => {
-            let since = disk.epoch.unix_seconds().saturating_sub(VHD_EPOCH);
+            let since = disk.epoch_s.saturating_sub(VHD_EPOCH);
             let timestamp = u32::try_from(since).unwrap_or(u32::MAX);
             Options::Vhd(vhd::Options { layout: *layout, timestamp, identity })
         }
         form => Options::new(format_of(form), identity),
+    }
+}
+
+pub(super) fn vmdk_options(
+    disk: &DiskBytes,
+    output: &DiskOutput,
+    vmware: &Vmware,
+    threads: NonZeroUsize,
+) -> vmdk::Options {
+    let usual = vmdk::Options::new(disk.identity);
+    let name = output.dest.file_name().and_then(|name| name.to_str());
+    vmdk::Options {
+        subformat: vmware.subformat,
+        adapter: vmware.adapter,
+        hardware_version: vmware.hardware_version.unwrap_or(usual.hardware_version),
+        file_name: name.map_or_else(|| usual.file_name.clone(), str::to_owned),
+        threads,
+        ..usual
     }
 }
 

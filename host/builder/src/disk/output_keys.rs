@@ -1,6 +1,6 @@
 //! Where disks go, as it is written: `type=TYPE,dest=PATH,KEY=VALUE...`, or a path whose ending says the type.
 
-use super::plan::{DiskForm, DiskOutput, Vmware};
+use super::plan::{Appliance, DiskForm, DiskOutput, Vmware};
 use kiln_disk::formats::{
     qcow2,
     vhd::Layout,
@@ -10,7 +10,7 @@ use kiln_image::compress::Compression;
 use std::cell::RefCell;
 
 /// Words of `type=` that mean a disk, and endings of files that do.
-const TYPES: [(&str, &[&str]); 8] = [
+const TYPES: [(&str, &[&str]); 9] = [
     ("raw", &["raw", "img"]),
     ("disk", &[]),
     ("qcow2", &["qcow2"]),
@@ -18,8 +18,12 @@ const TYPES: [(&str, &[&str]); 8] = [
     ("vhd", &["vhd", "vpc"]),
     ("vhdx", &["vhdx"]),
     ("vdi", &["vdi"]),
+    ("ova", &["ova"]),
     ("kernel", &[]),
 ];
+
+/// Memory of an appliance's machine, unless given.
+const MEMORY: u64 = 1 << 30;
 
 /// zlib's level in qcow2 files, which is `qemu-img`'s too.
 const ZLIB_LEVEL: u32 = 6;
@@ -52,12 +56,15 @@ pub fn parse_disk_path(text: &str) -> Result<DiskOutput, String> {
     }
     let (path, rest) = text.split_once(',').unwrap_or((text, ""));
     let (stem, compression) = match path.rsplit_once('.') {
-        Some((stem, ending @ ("gz" | "zst"))) => (stem, if ending == "gz" { ",compression=gzip" } else { ",compression=zstd" }),
+        Some((stem, ending @ ("gz" | "zst"))) => {
+            (stem, if ending == "gz" { ",compression=gzip" } else { ",compression=zstd" })
+        }
         _ => (path, ""),
     };
     let ending = stem.rsplit_once('.').map_or("", |(_, ending)| ending);
     let kind = TYPES.iter().find(|(_, endings)| endings.contains(&ending)).map(|(name, _)| *name);
-    let kind = kind.ok_or_else(|| format!("`{path}` does not end as any disk does; say type=TYPE,dest={path}"))?;
+    let kind =
+        kind.ok_or_else(|| format!("`{path}` does not end as any disk does; say type=TYPE,dest={path}"))?;
     let rest = if rest.is_empty() { String::new() } else { format!(",{rest}") };
     Keys::parse(&format!("dest={path}{compression}{rest}"))?.output(kind)
 }
@@ -110,7 +117,11 @@ impl<'t> Keys<'t> {
             let mut known: Vec<&str> = asked.clone();
             known.sort_unstable();
             known.dedup();
-            return Err(format!("unknown key `{key}` in `{}`; with {kind} there are {}", self.text, known.join(", ")));
+            return Err(format!(
+                "unknown key `{key}` in `{}`; with {kind} there are {}",
+                self.text,
+                known.join(", ")
+            ));
         }
         Ok(DiskOutput { form, dest: dest.into(), images: Vec::new() })
     }
@@ -125,6 +136,7 @@ impl<'t> Keys<'t> {
             }
             "vhdx" => DiskForm::Vhdx,
             "vdi" => DiskForm::Vdi,
+            "ova" => DiskForm::Ova(self.appliance()?),
             "kernel" => DiskForm::Kernel,
             _ => DiskForm::Raw(self.compression(dest)?),
         })
@@ -154,8 +166,25 @@ impl<'t> Keys<'t> {
         Ok(Vmware { subformat, adapter: self.adapter()?, hardware_version: self.number("hardware-version")? })
     }
 
+    fn appliance(&self) -> Result<Appliance, String> {
+        let memory = self.get("memory").map(crate::parse_size).transpose()?;
+        let is_efi = self.word("firmware", &[("bios", false), ("efi", true)])?;
+        Ok(Appliance {
+            name: self.get("name").map(str::to_owned),
+            memory: memory.unwrap_or(MEMORY),
+            cpus: self.number("cpus")?.unwrap_or(1),
+            is_efi: is_efi.unwrap_or(false),
+            vmware: Vmware {
+                subformat: Subformat::StreamOptimized,
+                adapter: self.adapter()?,
+                hardware_version: self.number("hardware-version")?,
+            },
+        })
+    }
+
     fn adapter(&self) -> Result<Adapter, String> {
-        let adapters = [("ide", Adapter::Ide), ("buslogic", Adapter::BusLogic), ("lsilogic", Adapter::LsiLogic)];
+        let adapters =
+            [("ide", Adapter::Ide), ("buslogic", Adapter::BusLogic), ("lsilogic", Adapter::LsiLogic)];
         Ok(self.word("adapter", &adapters)?.unwrap_or(Adapter::LsiLogic))
     }
 }

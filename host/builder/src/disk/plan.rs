@@ -188,6 +188,8 @@ pub enum DiskForm {
     Vhdx,
     /// VirtualBox's.
     Vdi,
+    /// An OVF package: a machine for VMware and VirtualBox.
+    Ova(Appliance),
     /// A directory with kernel, initial RAM disk and command line, for booting without a loader.
     Kernel,
 }
@@ -201,6 +203,21 @@ pub struct Vmware {
     pub adapter: kiln_disk::formats::vmdk::Adapter,
     /// Version of the virtual hardware; that of ESXi 5.5 if not given.
     pub hardware_version: Option<u32>,
+}
+
+/// The machine that an appliance describes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appliance {
+    /// What people see; the file's name without its ending if not given.
+    pub name: Option<String>,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Processors.
+    pub cpus: u32,
+    /// Whether it boots with UEFI.
+    pub is_efi: bool,
+    /// The controller the disk is for, and the hardware's version.
+    pub vmware: Vmware,
 }
 
 /// Whether it can be written to once it is made.

@@ -190,10 +190,7 @@ mod tests {
     #[test]
     fn programs_are_looked_for_in_order() {
         let tree = tree(&[("usr/sbin/grub2-install", ""), ("sbin/grub-install", "")]);
-        assert_eq!(
-            program(&tree, &["grub-install", "grub2-install"]).as_deref(),
-            Some("/sbin/grub-install")
-        );
+        assert_eq!(program(&tree, &["grub-install", "grub2-install"]).as_deref(), Some("/sbin/grub-install"));
         assert_eq!(program(&tree, &["extlinux"]), None);
     }
 }

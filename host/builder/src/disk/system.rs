@@ -1,6 +1,9 @@
 //! What people do to systems, as changes to files.
 
-use super::{edit::{Edit, Editor}, plan::SystemPlan};
+use super::{
+    edit::{Edit, Editor},
+    plan::SystemPlan,
+};
 use crate::Error;
 use kiln_image::tree::Tree;
 

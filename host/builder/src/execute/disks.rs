@@ -26,7 +26,10 @@ pub(super) fn images(request: &BuildRequest, output: &DiskOutput) -> Result<Vec<
     let found: Vec<usize> =
         (0..images.len()).filter(|index| images[*index].disk.is_some()).filter(is_meant).collect();
     match found.len() {
-        0 => Err(Kind::Request("a disk is asked for, and no image that is meant has a [disk]".to_owned()).into()),
+        0 => {
+            Err(Kind::Request("a disk is asked for, and no image that is meant has a [disk]".to_owned())
+                .into())
+        }
         1 => Ok(found),
         _ => Err(Kind::Request(format!(
             "{} is to hold one disk, and {} images have one; choose one of them",
@@ -68,7 +71,11 @@ pub(super) fn write(
     Ok(())
 }
 
-fn toolbox(request: &BuildRequest, plan: &DiskPlan, surroundings: Surroundings) -> Result<StoredImage, Error> {
+fn toolbox(
+    request: &BuildRequest,
+    plan: &DiskPlan,
+    surroundings: Surroundings,
+) -> Result<StoredImage, Error> {
     match &plan.toolbox {
         Some(reference) => import(reference, &Platform::default(), surroundings),
         None => {

@@ -3,6 +3,7 @@
 use super::{MachineArguments, Progress, RegistryArguments};
 use clap::Args;
 use kiln_builder::{DiskOutput, parse_disk_output, parse_disk_path, parse_output};
+use kiln_disk::formats::DiskFormat;
 use kiln_image::reference::ImageReference;
 use kiln_transport::OutputSpec;
 use std::path::PathBuf;
@@ -49,6 +50,20 @@ pub struct DiskArguments {
     pub registry: RegistryArguments,
 }
 
+/// `kiln convert`
+#[derive(Debug, Args)]
+pub struct ConvertArguments {
+    /// The disk: raw, qcow2 with what lies below it, VMDK, VHD, VHDX, VDI, an OVA, or one of them compressed by gzip or zstd
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// Where to write it, and how: a path whose ending says the format, or type=TYPE,dest=PATH[,KEY=VALUE...]
+    #[arg(value_name = "OUT", value_parser = parse_disk_path)]
+    pub output: DiskOutput,
+    /// The format of IN, instead of what it looks like: raw, qcow2, vmdk, vhd, vhdx or vdi
+    #[arg(long, value_name = "FORMAT")]
+    pub from: Option<DiskFormat>,
+}
+
 /// With which tools disks are made.
 #[derive(Debug, Args)]
 pub struct ToolboxArguments {
@@ -73,4 +88,3 @@ pub fn parse_any_output(text: &str) -> Result<OutputArgument, String> {
         None => parse_output(text).map(OutputArgument::Image),
     }
 }
-

@@ -31,7 +31,9 @@ pub(super) fn work(scene: &Scene) -> Result<Work, String> {
     let name = match scene.plan.table {
         Table::Gpt => "gptmbr.bin",
         Table::Mbr => "mbr.bin",
-        Table::None => return Err("`extlinux` needs a partition table, whose first sector starts it".to_owned()),
+        Table::None => {
+            return Err("`extlinux` needs a partition table, whose first sector starts it".to_owned());
+        }
     };
     let code = DIRECTORIES.iter().map(|directory| format!("{directory}/{name}"));
     let code = code.into_iter().find_map(|path| Some((scene.either(&path)?, path)));
@@ -68,7 +70,10 @@ fn script(scene: &Scene, has_own: bool) -> String {
              {TREE}/dev {TREE}/boot\n",
             prefix = scene.boot_prefix
         ),
-        false => format!("extlinux --install --device={device} {} >/dev/null\n", quote(&format!("/mnt{directory}"))),
+        false => format!(
+            "extlinux --install --device={device} {} >/dev/null\n",
+            quote(&format!("/mnt{directory}"))
+        ),
     };
     let mut put_right: Vec<String> = SUPERBLOCK.iter().map(|field| format!("ssv {field}")).collect();
     put_right.push("ssv wtime $SOURCE_DATE_EPOCH".to_owned());
@@ -96,7 +101,10 @@ pub(super) fn configuration(scene: &Scene) -> Vec<Edit> {
     // In tenths of a second; 0 would wait for ever.
     text.push_str(&format!("TIMEOUT {}\n", (scene.plan.boot_timeout * 10).max(1)));
     for (index, kernel) in scene.kernels.iter().enumerate() {
-        text.push_str(&format!("LABEL linux{index}\n\tMENU LABEL {}, Linux {}\n", scene.title, kernel.version));
+        text.push_str(&format!(
+            "LABEL linux{index}\n\tMENU LABEL {}, Linux {}\n",
+            scene.title, kernel.version
+        ));
         text.push_str(&format!("\tLINUX {}\n", scene.seen_from_boot(&kernel.path)));
         if let Some(initrd) = &kernel.initrd {
             text.push_str(&format!("\tINITRD {}\n", scene.seen_from_boot(initrd)));

@@ -20,15 +20,20 @@ const CONFIGURE: [&str; 2] = ["grub-mkconfig", "grub2-mkconfig"];
 const DEFAULTS: &str = "etc/default/grub";
 
 pub(super) fn bios(scene: &Scene) -> Result<Work, String> {
-    let has_gap = scene.plan.partitions.iter().any(|partition| partition.kind.as_deref() == Some("bios-boot"));
+    let has_gap =
+        scene.plan.partitions.iter().any(|partition| partition.kind.as_deref() == Some("bios-boot"));
     match scene.plan.table {
         Table::Gpt if !has_gap => {
-            return Err("`grub-bios` on a GPT needs a partition for its core image: type = \"bios-boot\", size = \
+            return Err(
+                "`grub-bios` on a GPT needs a partition for its core image: type = \"bios-boot\", size = \
                         \"1MiB\", before those that fit their contents"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         Table::None => {
-            return Err("`grub-bios` needs a partition table, which leaves room for its core image".to_owned());
+            return Err(
+                "`grub-bios` needs a partition table, which leaves room for its core image".to_owned()
+            );
         }
         _ => {}
     }
@@ -98,18 +103,18 @@ fn defaults(scene: &Scene) -> Option<Edit> {
         .chars()
         .flat_map(|c| matches!(c, '"' | '$' | '`' | '\\').then_some('\\').into_iter().chain([c]))
         .collect();
-    let mut text = format!("{MARK}.\nGRUB_DISABLE_OS_PROBER=true\nGRUB_TIMEOUT={}\n", scene.plan.boot_timeout);
+    let mut text =
+        format!("{MARK}.\nGRUB_DISABLE_OS_PROBER=true\nGRUB_TIMEOUT={}\n", scene.plan.boot_timeout);
     if !escaped.is_empty() {
         text = format!("{text}GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {escaped}\"\n");
     }
     // Debian reads these after the file itself; elsewhere the file is all there is.
-    let is_debian = survey::has(scene.tree, "usr/share/debconf") || survey::has(scene.tree, "etc/debian_version");
+    let is_debian =
+        survey::has(scene.tree, "usr/share/debconf") || survey::has(scene.tree, "etc/debian_version");
     match is_debian {
-        true => Some(Edit::File {
-            path: format!("{DEFAULTS}.d/kiln.cfg"),
-            mode: 0o644,
-            bytes: text.into_bytes(),
-        }),
+        true => {
+            Some(Edit::File { path: format!("{DEFAULTS}.d/kiln.cfg"), mode: 0o644, bytes: text.into_bytes() })
+        }
         false => Some(Edit::Append { path: DEFAULTS.to_owned(), mark: MARK, text }),
     }
 }
@@ -121,7 +126,9 @@ pub(super) fn configuration(scene: &Scene) -> Vec<Edit> {
     }
     let mut text = format!("set timeout={}\nset default=0\n", scene.plan.boot_timeout);
     if scene.plan.kernel_options.contains("console=ttyS0") {
-        text.push_str("serial --unit=0 --speed=115200\nterminal_input console serial\nterminal_output console serial\n");
+        text.push_str(
+            "serial --unit=0 --speed=115200\nterminal_input console serial\nterminal_output console serial\n",
+        );
     }
     text.push_str(&format!("search --no-floppy --fs-uuid --set=root {}\n", scene.boot_uuid));
     for kernel in scene.kernels {

@@ -12,8 +12,12 @@ use crate::disk::{
 
 const DIRECTORY: &str = "boot/grub";
 /// Where distributions have its stages.
-const STAGES: [&str; 4] =
-    ["usr/lib/grub/x86_64-pc", "usr/lib/grub/i386-pc", "usr/share/grub/x86_64-redhat", "usr/share/grub/i386-redhat"];
+const STAGES: [&str; 4] = [
+    "usr/lib/grub/x86_64-pc",
+    "usr/lib/grub/i386-pc",
+    "usr/share/grub/x86_64-redhat",
+    "usr/share/grub/i386-redhat",
+];
 
 pub(super) fn work(scene: &Scene) -> Result<Work, String> {
     if scene.plan.table != Table::Mbr {
@@ -26,8 +30,10 @@ pub(super) fn work(scene: &Scene) -> Result<Work, String> {
     let has_stages = |directory: &&&str| survey::has(scene.tree, &format!("{directory}/stage2"));
     let stages = STAGES.iter().find(has_stages);
     let (Some(stages), true) = (stages, survey::has(scene.tree, "usr/sbin/grub")) else {
-        return Err("the image has no GRUB 0.97 (/usr/sbin/grub with its stages); Debian's package is grub-legacy"
-            .to_owned());
+        return Err(
+            "the image has no GRUB 0.97 (/usr/sbin/grub with its stages); Debian's package is grub-legacy"
+                .to_owned(),
+        );
     };
     let copies = survey::names(scene.tree, stages);
     let copies = copies.iter().filter(|name| name.starts_with("stage") || name.ends_with("stage1_5"));

@@ -25,7 +25,11 @@ pub(super) fn check(loader: Loader, scene: &Scene) -> Result<(), String> {
         Loader::Uki => (STUB, "the stub of unified kernel images"),
         _ => (LOADER, "systemd-boot"),
     };
-    let missing = || format!("neither the image nor the toolbox has {what} (/{path}); Debian's package is systemd-boot-efi");
+    let missing = || {
+        format!(
+            "neither the image nor the toolbox has {what} (/{path}); Debian's package is systemd-boot-efi"
+        )
+    };
     scene.either(path).map(|_| ()).ok_or_else(missing)
 }
 
@@ -41,13 +45,13 @@ pub(super) fn boot_files(scene: &Scene, read: Read) -> Result<Vec<Edit>, Error> 
     let esp = esp(scene);
     let loader = read_either(scene, LOADER, read)?;
     let file = |path: &str, bytes: Vec<u8>| Edit::File { path: format!("{esp}/{path}"), mode: 0o644, bytes };
-    let mut edits =
-        vec![file(REMOVABLE, loader.clone()), file("EFI/systemd/systemd-bootx64.efi", loader)];
+    let mut edits = vec![file(REMOVABLE, loader.clone()), file("EFI/systemd/systemd-bootx64.efi", loader)];
     let configuration = format!("timeout {}\nconsole-mode keep\n", scene.plan.boot_timeout);
     edits.push(file("loader/loader.conf", configuration.into_bytes()));
     for kernel in scene.kernels {
         let directory = format!("kiln/{}", kernel.version);
-        let mut entry = format!("title {}\nversion {}\nlinux /{directory}/linux\n", scene.title, kernel.version);
+        let mut entry =
+            format!("title {}\nversion {}\nlinux /{directory}/linux\n", scene.title, kernel.version);
         edits.push(Edit::Copy { from: kernel.path.clone(), to: format!("{esp}/{directory}/linux") });
         if let Some(initrd) = &kernel.initrd {
             entry.push_str(&format!("initrd /{directory}/initrd\n"));
@@ -67,10 +71,8 @@ pub(super) fn unified(scene: &Scene, read: Read) -> Result<Vec<Edit>, Error> {
     let mut edits = Vec::new();
     for (index, kernel) in scene.kernels.iter().enumerate() {
         let (options, uname) = (scene.command_line(), &kernel.version);
-        let mut sections: Vec<(&str, Vec<u8>)> = vec![
-            (".cmdline", options.into_bytes()),
-            (".uname", uname.clone().into_bytes()),
-        ];
+        let mut sections: Vec<(&str, Vec<u8>)> =
+            vec![(".cmdline", options.into_bytes()), (".uname", uname.clone().into_bytes())];
         if let Ok(release) = &release {
             sections.insert(0, (".osrel", release.clone()));
         }
