@@ -57,15 +57,13 @@ impl Home {
         let path = self.0.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(|e| Error::io("open", &path, e))?;
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(rustix::io::Errno::WOULDBLOCK) if observer.is_interrupted() => {
+        if !try_lock(&file, &path)? {
+            observer.event(Event::Phase("waiting for another kiln that assembles the toolbox"));
+            while !try_lock(&file, &path)? {
+                if observer.is_interrupted() {
                     return Err(Kind::Interrupted.into());
                 }
-                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(POLL),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(Error::io("lock", &path, e.into())),
+                std::thread::sleep(POLL);
             }
         }
         self.remove_abandoned()?;
@@ -87,12 +85,19 @@ impl Home {
     /// The verified archive files of the lock's packages, in its order. apt fetches those that are not there.
     pub(crate) fn provide(&self, settings: &Settings, observer: &dyn Observer) -> Result<Vec<File>, Error> {
         let packages = &settings.lock.packages;
-        let missing: Vec<&Package> =
-            packages.iter().filter(|package| open(package, &self.archive(package)).is_err()).collect();
+        // What is damaged is as good as not there.
+        let mut files: Vec<Option<File>> =
+            packages.iter().map(|package| open(package, &self.archive(package)).ok()).collect();
+        let missing = packages.iter().zip(&files).filter(|(_, file)| file.is_none());
+        let missing: Vec<&Package> = missing.map(|(package, _)| package).collect();
         if !missing.is_empty() {
             self.fetch(&missing, settings, observer)?;
         }
-        packages.iter().map(|package| open(package, &self.archive(package))).collect()
+        let kept = packages.iter().zip(&mut files).map(|(package, file)| match file.take() {
+            Some(file) => Ok(file),
+            None => open(package, &self.archive(package)),
+        });
+        kept.collect()
     }
 
     fn fetch(&self, missing: &[&Package], settings: &Settings, observer: &dyn Observer) -> Result<(), Error> {
@@ -119,6 +124,16 @@ impl Home {
         file.sync_data().map_err(|e| Error::io("write", downloaded, e))?;
         let to = self.archive(package);
         fs::rename(downloaded, &to).map_err(|e| Error::io("create", &to, e))
+    }
+}
+
+/// False when somebody else has it.
+fn try_lock(file: &File, path: &Path) -> Result<bool, Error> {
+    let lock = || rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
+    match rustix::io::retry_on_intr(lock) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(e) => Err(Error::io("lock", path, e.into())),
     }
 }
 
@@ -188,15 +203,31 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_archive_is_as_good_as_none() {
+        let (directory, package) = (tempfile::tempdir().unwrap(), package_of(b"good"));
+        let home = Home::open(directory.path()).unwrap();
+        let mirror = Some("no address".to_owned());
+        let lock = Lock { packages: vec![package.clone()] };
+        let settings = Settings { cache: directory.path().into(), mirror, lock };
+        fs::write(home.archive(&package), "good").unwrap();
+        assert_eq!(home.provide(&settings, &Silent).unwrap().len(), 1);
+        fs::write(home.archive(&package), "evil").unwrap();
+        let error = home.provide(&settings, &Silent).unwrap_err().to_string();
+        assert!(error.starts_with("the mirror \"no address\" of the toolbox"), "{error}");
+    }
+
+    struct Silent;
+
+    impl Observer for Silent {
+        fn event(&self, _: Event<'_>) {}
+    }
+
+    #[test]
     fn the_next_to_lock_removes_what_the_dead_left() {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::open(directory.path()).unwrap();
         let left = home.temporary().unwrap().keep();
-        struct Patient;
-        impl Observer for Patient {
-            fn event(&self, _: Event<'_>) {}
-        }
-        let _held = home.lock(&Patient).unwrap();
+        let _held = home.lock(&Silent).unwrap();
         assert!(!left.exists());
     }
 }

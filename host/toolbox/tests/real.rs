@@ -101,6 +101,7 @@ mke2fs -q -t ext4 -d tree ext4 && e2fsck -fn ext4
 mkfs.xfs -q -p tree xfs && xfs_repair -n xfs
 mkfs.btrfs -q --rootdir tree btrfs
 mkfs.vfat -F 32 -n BOOT vfat && mmd -i vfat ::/EFI && mcopy -i vfat tree/file ::/EFI/ && fsck.fat -n vfat
+export LC_ALL=C.UTF-8 && touch tree/Grüße && mcopy -i vfat tree/Grüße ::/ && mdir -i vfat -b ::/ | grep Grüße
 mkswap swap
 mksquashfs tree squashfs -quiet && unsquashfs -l squashfs
 mkfs.erofs erofs tree && fsck.erofs erofs
