@@ -7,3 +7,9 @@ mod programs;
 
 #[path = "package/ova.rs"]
 mod ova;
+
+#[path = "package/sparse.rs"]
+mod sparse;
+
+#[path = "package/xva.rs"]
+mod xva;

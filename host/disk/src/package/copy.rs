@@ -7,9 +7,9 @@ use kiln_image::digest::{Digest, Hasher};
 use std::io::{self, Write};
 use std::ops::Range;
 
-/// Bytes that are read, or checked for zeroes, at a time.
+/// Bytes that are read at a time.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
-static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
+pub(super) static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Where bytes go, to which zeroes may be cheaper.
 pub(super) trait Sink {

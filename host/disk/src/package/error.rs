@@ -23,12 +23,16 @@ pub(crate) enum Problem {
     HardwareVersion(u32),
     #[error("an empty disk")]
     EmptyDisk,
+    #[error("a disk of {0} bytes, more than chunks can be numbered for")]
+    Chunks(u64),
     #[error("cannot read {name} at byte {offset}")]
     Read { name: String, offset: u64, source: io::Error },
     #[error("{name} changed while it was packed: its digest was {expected}, and is {got}")]
     Changed { name: String, expected: Digest, got: Digest },
     #[error("cannot write {0}")]
     Write(String, #[source] io::Error),
+    #[error("cannot keep {0} aside while its length is found out")]
+    Spill(String, #[source] io::Error),
     #[error("cannot write {0}")]
     Tar(String, #[source] kiln_image::Error),
 }

@@ -60,7 +60,7 @@ impl Machine {
         if !(1..=MAX_PROCESSORS).contains(&self.processors) {
             return Err(Problem::Processors(self.processors).into());
         }
-        if self.memory == 0 || self.memory % MEBIBYTE != 0 || self.memory > MAX_MEMORY {
+        if self.memory == 0 || !self.memory.is_multiple_of(MEBIBYTE) || self.memory > MAX_MEMORY {
             return Err(Problem::Memory(self.memory).into());
         }
         if !(4..=99).contains(&self.hardware_version) {

@@ -6,13 +6,18 @@
 
 mod copy;
 mod error;
+mod gzip;
 mod machine;
 mod ova;
 mod ovf;
 mod tar;
+mod vmx;
 mod xml;
+mod xva;
 
 pub use machine::{Adapter, Firmware, Machine, NetworkCard};
 pub use ova::{Ova, OvaDisk};
+pub use vmx::vmx;
+pub use xva::{CHUNK_BYTES, Xva, XvaBoot};
 
 pub(crate) use error::Problem;
