@@ -73,6 +73,11 @@ impl Error {
         matches!(*self.0, Kind::DigestMismatch { .. } | Kind::SizeMismatch { .. })
     }
 
+    /// The lock or the mirror, which a person gave, is none.
+    pub fn is_usage(&self) -> bool {
+        matches!(*self.0, Kind::Lock { .. } | Kind::WholeLock { .. } | Kind::Mirror(_))
+    }
+
     /// The [observer](crate::Observer) wanted no more.
     pub fn is_interrupted(&self) -> bool {
         matches!(*self.0, Kind::Interrupted)

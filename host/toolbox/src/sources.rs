@@ -160,8 +160,9 @@ mod tests {
         }
         for bad in ["", "x", "http://a b", "http://a\ndeb", "[trusted=yes]", "http://a[", "/srv/debian", ":x"]
         {
-            let error = check_mirror(bad).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("the mirror {bad:?} ")), "{error}");
+            let error = check_mirror(bad).unwrap_err();
+            assert!(error.is_usage());
+            assert!(error.to_string().starts_with(&format!("the mirror {bad:?} ")), "{error}");
         }
     }
 
