@@ -78,6 +78,11 @@ find_block() {
     [ -d "$block" ]
 }
 
+# The name in /dev of what the kernel has in a directory, where it writes ! for the slashes of some.
+node() {
+    echo "${1##*/}" | tr '!' /
+}
+
 grow_file_system() {
     case "$1" in
     ext2 | ext3 | ext4)
@@ -106,10 +111,10 @@ grow_root() {
         say "the device of / is not to be found"
         return 1
     }
-    device=/dev/${block##*/}
+    device=/dev/$(node "$block")
     if [ -e "$block/partition" ]; then
         disk=${block%/*}
-        grow_partition "/dev/${disk##*/}" "$(cat "$block/partition")" || {
+        grow_partition "/dev/$(node "$disk")" "$(cat "$block/partition")" || {
             say "the partition $device stays as long as it is"
             return 1
         }

@@ -10,7 +10,26 @@ pub enum Init {
     /// System V init, or what reads its scripts: `init.d`, and links in `rcS.d`, which come before all
     /// services of a runlevel.
     Sysvinit,
+    /// OpenRC: services in a runlevel.
+    OpenRc,
 }
+
+impl Init {
+    /// The one of a system, told by files of theirs, by path from the root; `None` when there is none that is known. Where there is
+    /// more than one it is the first of systemd, OpenRC and System V.
+    pub fn of(exists: impl Fn(&str) -> bool) -> Option<Self> {
+        const SIGNS: [(Init, &[&str]); 3] = [
+            (Init::Systemd, &["usr/lib/systemd/systemd", "lib/systemd/systemd"]),
+            (Init::OpenRc, &["usr/sbin/openrc-run", "sbin/openrc-run"]),
+            (Init::Sysvinit, &["etc/rcS.d", "etc/inittab"]),
+        ];
+        let found = SIGNS.into_iter().find(|(_, signs)| signs.iter().any(|sign| exists(sign)));
+        found.map(|(init, _)| init)
+    }
+}
+
+/// Services of ours in the order in which they run.
+const NAMES: [&str; 3] = ["grow-root", "ssh-host-keys", "first-boot"];
 
 /// A program of ours that is run at boot.
 pub(super) struct Service {
@@ -32,6 +51,7 @@ impl Service {
         match init {
             Init::Systemd => self.unit(),
             Init::Sysvinit => self.script(),
+            Init::OpenRc => self.openrc_service(),
         }
     }
 
@@ -65,6 +85,26 @@ impl Service {
         vec![
             SystemFile::file(&format!("etc/init.d/kiln-{name}"), 0o755, text),
             SystemFile::symlink(format!("etc/rcS.d/S{order}kiln-{name}"), format!("../init.d/kiln-{name}")),
+        ]
+    }
+
+    /// As [openrc-run(8)](https://github.com/OpenRC/openrc/blob/master/man/openrc-run.8) has it. Those of ours that come
+    /// before have lower places, and are named if they are there or not.
+    fn openrc_service(&self) -> Vec<SystemFile> {
+        let Self { name, description, command, script_condition, .. } = self;
+        let after = NAMES.iter().take_while(|other| *other != name);
+        let after: String = after.map(|other| format!(" kiln-{other}")).collect();
+        let text = format!(
+            "#!/sbin/openrc-run\ndescription=\"{description}\"\n\ndepend() {{\n\tneed localmount\n\tafter bootmisc{after}\n\
+             \tbefore sshd\n}}\n\nstart() {{\n\t{script_condition} || return 0\n\tebegin \"{description}\"\n\
+             \t{command}\n\teend $?\n}}\n"
+        );
+        vec![
+            SystemFile::file(&format!("etc/init.d/kiln-{name}"), 0o755, text),
+            SystemFile::symlink(
+                format!("etc/runlevels/boot/kiln-{name}"),
+                format!("/etc/init.d/kiln-{name}"),
+            ),
         ]
     }
 }

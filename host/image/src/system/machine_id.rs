@@ -52,7 +52,7 @@ impl MachineId {
     /// The files that the system gets and loses. `has_dbus` says that there is a `/var/lib/dbus`, whose
     /// own id is made the same one. Without systemd D-Bus makes an id only where no file is.
     pub fn changes(&self, init: Init, has_dbus: bool) -> (Vec<SystemFile>, Vec<Removal>) {
-        if init == Init::Sysvinit && !matches!(self, Self::Fixed(_)) {
+        if init != Init::Systemd && !matches!(self, Self::Fixed(_)) {
             let removals = [("etc", "machine-id"), ("var/lib/dbus", "machine-id")];
             return (Vec::new(), removals.map(|(directory, name)| Removal { directory, name }).to_vec());
         }

@@ -284,14 +284,19 @@ fn run(command: &mut Command) -> Output {
 
 #[test]
 fn all_scripts_are_of_the_shells_standard_language_and_all_links_lead_somewhere() {
-    for init in [Init::Systemd, Init::Sysvinit] {
+    for init in [Init::Systemd, Init::Sysvinit, Init::OpenRc] {
         let root = tempfile::tempdir().unwrap();
         let files = all_files(init);
         put(root.path(), &files);
         for file in &files {
             let path = root.path().join(&file.path);
-            assert!(path.exists(), "{path:?} leads nowhere");
-            if fs::read(&path).unwrap().starts_with(b"#!/bin/sh") {
+            if let SystemContent::Symlink(target) = &file.content {
+                let absolute = target.strip_prefix('/').map(|target| root.path().join(target));
+                let aim = absolute.unwrap_or_else(|| path.parent().unwrap().join(target));
+                assert!(aim.exists(), "{path:?} leads nowhere");
+                continue;
+            }
+            if fs::read(&path).unwrap().starts_with(b"#!/") {
                 let checked = run(Command::new("dash").arg("-n").arg(&path));
                 assert!(checked.status.success(), "{}: {checked:?}", file.path);
             }
@@ -365,6 +370,160 @@ fn scripts_of_the_first_boot_have_names_and_interpreters() {
     let many = vec![scripts()[0].clone(); 100];
     let error = first_boot(&many, Init::Systemd).unwrap_err().to_string();
     assert_eq!(error, "there are more than 99 scripts of the first boot");
+}
+
+#[test]
+fn systems_are_known_by_their_init() {
+    for (files, expected) in [
+        (&["lib/systemd/systemd", "etc/rcS.d"][..], Some(Init::Systemd)),
+        (&["sbin/openrc-run", "etc/inittab"], Some(Init::OpenRc)),
+        (&["etc/rcS.d"], Some(Init::Sysvinit)),
+        (&["bin/sh"], None),
+    ] {
+        assert_eq!(Init::of(|path| files.contains(&path)), expected, "{files:?}");
+    }
+}
+
+/// systemd's own reading of the units.
+#[test]
+fn units_are_what_systemd_takes() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), &all_files(Init::Systemd));
+    for (path, text) in [("usr/bin/ssh-keygen", "#!/bin/sh\n"), ("etc/machine-id", "")] {
+        let mut file = SystemFile::file(path, 0o755, text);
+        file.mode = 0o755;
+        put(root.path(), &[file]);
+    }
+    for unit in ["multi-user.target", "network.target", "sysinit.target", "basic.target", "shutdown.target"] {
+        put(root.path(), &[SystemFile::file(&format!("usr/lib/systemd/system/{unit}"), 0o644, "[Unit]\n")]);
+    }
+    let units = ["kiln-first-boot.service", "kiln-grow-root.service", "kiln-ssh-host-keys.service"];
+    let root = format!("--root={}", root.path().display());
+    let checked = run(Command::new("systemd-analyze").args(["verify", "--man=no", &root]).args(units));
+    let said = text(&checked.stderr);
+    let ours: Vec<_> = said.lines().filter(|line| line.contains("kiln-")).collect();
+    assert!(checked.status.success() && ours.is_empty(), "{said}");
+}
+
+/// What shadow-utils say of files with declared users.
+#[test]
+fn accounts_are_what_shadow_utils_take() {
+    let root = tempfile::tempdir().unwrap();
+    let before = Accounts {
+        passwd: PASSWD.replace("+::::::\n", "").replace("# people\n", "").into(),
+        group: GROUP.replace("+:::\n", "").into(),
+        ..accounts()
+    };
+    let users = [
+        user("bob"),
+        User { is_system: true, ..user("web") },
+        User { groups: vec!["sudo".to_owned()], ..user("ann") },
+    ];
+    let (after, _) = before.declare(&[], &users).unwrap();
+    let place = |name: &str, text: &[u8]| {
+        let path = root.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let [passwd, shadow] = [place("passwd", &after.passwd), place("shadow", &after.shadow)];
+    let [group, gshadow] =
+        [place("group", &after.group), place("gshadow", after.gshadow.as_deref().unwrap())];
+    for (tool, one, other) in [("pwck", passwd, shadow), ("grpck", group, gshadow)] {
+        let checked = run(Command::new(tool).args(["-r", "-q"]).args([one, other]));
+        let said = text(&checked.stdout);
+        // Homes and shells are not on this system, nor are all the users of its groups.
+        let known = ["does not exist", "no changes", "no matching", "no user", "delete member"];
+        let is_known = |line: &&str| known.iter().any(|known| line.contains(known));
+        let wrong: Vec<_> = said.lines().filter(|line| !is_known(line)).collect();
+        assert!(wrong.is_empty(), "{tool}: {said} {}", text(&checked.stderr));
+    }
+}
+
+/// Runs the script for `/` in a system that is made up: its tools say what they are called with.
+fn grow_made_up(
+    device: &str,
+    mount: &str,
+    block: &str,
+    partition: Option<u32>,
+    tools: &[&str],
+) -> (i32, String) {
+    let root = tempfile::tempdir().unwrap();
+    let place = |path: &str| root.path().join(path).to_str().unwrap().to_owned();
+    put(root.path(), &grow_root(Init::Systemd));
+    let file = |path: &str, mode, text: &str| SystemFile::file(path, mode, text);
+    let calls = place("calls");
+    let mut files = vec![
+        file("proc/self/mountinfo", 0o644, mount),
+        file(&format!("sys/devices/{block}/size"), 0o644, "1\n"),
+        file(&format!("dev/{device}"), 0o644, ""),
+        SystemFile::symlink("sys/dev/block/254:2".to_owned(), place(&format!("sys/devices/{block}"))),
+        SystemFile::symlink(format!("sys/class/block/{device}"), place(&format!("sys/devices/{block}"))),
+    ];
+    for tool in tools {
+        let text = format!("#!/bin/sh\necho \"{tool} $*\" >>{calls}\n");
+        files.push(file(&format!("bin/{tool}"), 0o755, &text));
+    }
+    if let Some(number) = partition {
+        files.push(file(&format!("sys/devices/{block}/partition"), 0o644, &format!("{number}\n")));
+    }
+    put(root.path(), &files);
+    let script = place("usr/lib/kiln/grow-root");
+    let tool_path = format!("PATH={}:/usr/bin:/bin", place("bin"));
+    let made_up = fs::read_to_string(&script)
+        .unwrap()
+        .replace("PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin", &tool_path)
+        .replace("/usr/lib/systemd", "/nowhere")
+        .replace("/lib/systemd", "/nowhere");
+    let made_up =
+        [("/proc/self", "proc/self"), ("\"/sys/", "sys/"), ("/dev/$(", "dev/$("), ("/var/lib", "var/lib")]
+            .iter()
+            .fold(made_up, |text, (from, to)| {
+                let quote = if from.starts_with('"') { "\"" } else { "" };
+                text.replace(from, &format!("{quote}{}", place(to)))
+            });
+    fs::write(&script, made_up).unwrap();
+    let grown = run(Command::new("dash").arg(&script));
+    let done = root.path().join("var/lib/kiln/grow-root.done").exists();
+    assert_eq!(done, grown.status.success(), "{grown:?}");
+    let calls = fs::read_to_string(calls).unwrap_or_default();
+    (grown.status.code().unwrap(), calls.replace(&place(""), "/"))
+}
+
+#[test]
+fn the_root_file_system_is_grown_by_its_own_tools() {
+    let ext4 = "20 1 0:2 / / rw - rootfs none rw\n21 1 254:2 / / rw,relatime shared:1 - ext4 /dev/root rw\n22 21 0:5 / /proc rw - proc proc rw\n";
+    let xfs = "21 1 254:2 / / rw - xfs /dev/vda2 rw\n";
+    // It has a number that no device has.
+    let btrfs = "21 1 0:25 /@ / rw - btrfs /dev/vda2 rw,subvol=/@\n";
+    let all = &["sfdisk", "partx", "resize2fs", "xfs_growfs", "btrfs"][..];
+    let sfdisk = "sfdisk --quiet --no-reread --force -N 2 /dev/vda\n";
+    for (device, mount, block, partition, tools, expected) in [
+        ("vda2", ext4, "pci/vda/vda2", Some(2), all, (0, format!("{sfdisk}resize2fs /dev/vda2\n"))),
+        ("vda2", xfs, "pci/vda/vda2", Some(2), all, (0, format!("{sfdisk}xfs_growfs /\n"))),
+        ("vda", ext4, "pci/vda", None, all, (0, "resize2fs /dev/vda\n".to_owned())),
+        (
+            "vda2",
+            xfs,
+            "pci/vda/vda2",
+            Some(2),
+            &["growpart", "xfs_growfs"],
+            (0, "growpart /dev/vda 2\nxfs_growfs /\n".to_owned()),
+        ),
+        (
+            "vda2",
+            btrfs,
+            "pci/vda/vda2",
+            Some(2),
+            all,
+            (0, format!("{sfdisk}btrfs filesystem resize max /\n")),
+        ),
+        ("vda2", xfs, "pci/vda/vda2", Some(2), &["sfdisk"], (1, sfdisk.to_owned())),
+        ("vda2", xfs, "pci/vda/vda2", Some(2), &["xfs_growfs"], (1, String::new())),
+    ] {
+        assert_eq!(grow_made_up(device, mount, block, partition, tools), expected, "{mount}");
+    }
+    let tmpfs = "21 1 0:25 / / rw - tmpfs tmpfs rw\n";
+    assert_eq!(grow_made_up("vda2", tmpfs, "pci/vda/vda2", Some(2), all), (1, String::new()));
 }
 
 const SECTORS: u64 = 2048;
