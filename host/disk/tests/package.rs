@@ -13,3 +13,6 @@ mod sparse;
 
 #[path = "package/xva.rs"]
 mod xva;
+
+#[path = "package/archive.rs"]
+mod archive;

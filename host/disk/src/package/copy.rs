@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// Bytes that are read at a time.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
-pub(super) static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Where bytes go, to which zeroes may be cheaper.
 pub(super) trait Sink {
@@ -125,4 +125,9 @@ impl Sink for Hashing<'_> {
         self.hasher.zeroes(count)?;
         self.out.zeroes(count)
     }
+}
+
+/// Whether all bytes are zero.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(ZEROES.len()).all(|part| part == &ZEROES[..part.len()])
 }

@@ -25,6 +25,8 @@ pub(crate) enum Problem {
     EmptyDisk,
     #[error("a disk of {0} bytes, more than chunks can be numbered for")]
     Chunks(u64),
+    #[error("two members of the archive are called {0:?}")]
+    SameMember(String),
     #[error("cannot read {name} at byte {offset}")]
     Read { name: String, offset: u64, source: io::Error },
     #[error("{name} changed while it was packed: its digest was {expected}, and is {got}")]

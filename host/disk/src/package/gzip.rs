@@ -4,7 +4,7 @@
 //! is cut at multiples of [`BLOCK_BYTES`], and a block of zeroes becomes a member that was made before. Whether a block
 //! is zero is seen by its bytes: the result does not depend on which holes a source knew.
 
-use super::copy::{Sink, ZEROES};
+use super::copy::{Sink, is_zero};
 use kiln_image::compress::{Compression, ParallelCompressor, piece};
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
@@ -131,11 +131,6 @@ impl<W: Write> Sink for SparseGzip<W> {
         }
         Ok(())
     }
-}
-
-/// Whether all bytes are zero.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(ZEROES.len()).all(|part| part == &ZEROES[..part.len()])
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! is given, and an order that the format or the caller sets. Zeroes of a disk cost nothing to compress, whether its
 //! source knew them as holes or not: the bytes that come out are the same.
 
+mod archive;
 mod copy;
 mod error;
 mod gzip;
@@ -14,7 +15,9 @@ mod tar;
 mod vmx;
 mod xml;
 mod xva;
+mod zip;
 
+pub use archive::{ArchiveFormat, Delivery, Member};
 pub use machine::{Adapter, Firmware, Machine, NetworkCard};
 pub use ova::{Ova, OvaDisk};
 pub use vmx::vmx;
