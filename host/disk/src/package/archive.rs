@@ -3,7 +3,7 @@
 use super::copy::{Named, Sink};
 use super::error::Problem;
 use super::gzip::SparseGzip;
-use super::machine::file_name;
+use super::machine::check_file_name;
 use super::tar::Tar;
 use super::zip::Zip;
 use crate::Error;
@@ -66,10 +66,10 @@ impl Delivery<'_> {
     }
 
     fn check(&self) -> Result<(), Error> {
-        file_name(self.directory)?;
+        check_file_name(self.directory)?;
         let mut seen = BTreeSet::new();
         for member in self.members {
-            file_name(member.name)?;
+            check_file_name(member.name)?;
             if !seen.insert(member.name) {
                 return Err(Problem::SameMember(member.name.to_owned()).into());
             }

@@ -90,9 +90,12 @@ pub(super) fn text(
     }
 }
 
-/// Whether a name is one that files have everywhere: ASCII letters, digits, dots, hyphens, underscores, the first no
-/// dot nor hyphen.
-pub(super) fn file_name(name: &str) -> Result<(), Error> {
+/// Whether a name is one that files have everywhere: up to 64 ASCII letters, digits, dots, hyphens, underscores, the first
+/// no dot nor hyphen. What a package calls its members must be so; who makes the disk first may ask before.
+///
+/// # Errors
+/// When it is not.
+pub fn check_file_name(name: &str) -> Result<(), Error> {
     let what = "the file name";
     text(what, name, 1..=MAX_FILE_NAME, |character| {
         character.is_ascii_alphanumeric() || "._-".contains(character)
@@ -227,9 +230,9 @@ mod tests {
 
     #[test]
     fn file_names() {
-        file_name("debian-12_disk1.vmdk").unwrap();
+        check_file_name("debian-12_disk1.vmdk").unwrap();
         for name in ["", ".x", "-x", "a/b", "a b", "ä", &"x".repeat(65)] {
-            file_name(name).unwrap_err();
+            check_file_name(name).unwrap_err();
         }
     }
 

@@ -18,7 +18,7 @@ mod xva;
 mod zip;
 
 pub use archive::{ArchiveFormat, Delivery, Member};
-pub use machine::{Adapter, Firmware, Machine, NetworkCard};
+pub use machine::{Adapter, Firmware, Machine, NetworkCard, check_file_name};
 pub use ova::{Ova, OvaDisk};
 pub use vmx::vmx;
 pub use xva::{CHUNK_BYTES, Xva, XvaBoot};

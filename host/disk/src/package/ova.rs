@@ -6,7 +6,7 @@
 
 use super::copy::{Hashing, Named};
 use super::error::Problem;
-use super::machine::{Machine, file_name};
+use super::machine::{Machine, check_file_name};
 use super::ovf::{self, DiskFile};
 use super::tar::Tar;
 use crate::Error;
@@ -46,7 +46,7 @@ impl Ova<'_> {
     /// cannot be written.
     pub fn write(&self, out: &mut dyn Write) -> Result<(), Error> {
         self.machine.check()?;
-        file_name(self.file_name)?;
+        check_file_name(self.file_name)?;
         if self.disk.file.is_empty() || self.disk.capacity == 0 {
             return Err(Problem::EmptyDisk.into());
         }

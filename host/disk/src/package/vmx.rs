@@ -3,7 +3,7 @@
 //! VMware documents no grammar. Values are in double quotes; what would end one, and what no line can have, is written as `|` and
 //! two hexadecimal digits, as VMware's own programs do it.
 
-use super::machine::{Adapter, Firmware, MEBIBYTE, Machine, NetworkCard, file_name};
+use super::machine::{Adapter, Firmware, MEBIBYTE, Machine, NetworkCard, check_file_name};
 use crate::Error;
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use std::fmt::Write;
 /// When the machine or the name of the file cannot be.
 pub fn vmx(machine: &Machine, disk_file: &str) -> Result<String, Error> {
     machine.check()?;
-    file_name(disk_file)?;
+    check_file_name(disk_file)?;
     let mut vmx = Vmx(String::new());
     vmx.set(".encoding", "UTF-8");
     vmx.set("config.version", "8");

@@ -107,6 +107,7 @@ pub(super) struct Grid {
 impl Grid {
     fn new(request: &DiskRequest) -> Self {
         let (unit, lead, by_cylinder) = match request.alignment {
+            _ if request.table == TableKind::None => (SECTOR_BYTES, 0, false),
             Alignment::Bytes(unit) => (unit, unit, false),
             Alignment::Cylinder => (request.geometry.cylinder_bytes(), request.geometry.track_bytes(), true),
         };
@@ -196,12 +197,12 @@ fn rest(request: &DiskRequest, grid: &Grid, places: &[Place], index: usize) -> R
     };
     let last_moved = next_fixed.unwrap_or(places.len()) - 1;
     let left = limit.saturating_sub(places[last_moved].end);
-    if left < grid.unit && request.table != TableKind::None {
+    if left < grid.unit {
         let size = Bytes(request.size.unwrap_or(limit));
         let (left, unit) = (Bytes(left), Bytes(grid.unit));
         return Err(Problem::NoRest { which: which(request, index), size, left, unit }.into());
     }
-    Ok(if request.table == TableKind::None { left } else { left - left % grid.unit })
+    Ok(left - left % grid.unit)
 }
 
 fn size(request: &DiskRequest, grid: &Grid, places: &[Place]) -> Result<u64, Error> {

@@ -233,6 +233,11 @@ fn the_rest_is_what_others_leave() {
     let whole = disk(TableKind::None, Some(MIB + 512), vec![rest()]);
     assert_eq!(places(&whole), [(0, 0, MIB + 512)]);
     assert!(plan(&whole).unwrap().writes().is_empty());
+    assert!(
+        error(&disk(TableKind::None, Some(0), vec![rest()]))
+            .starts_with("the disk of 0 bytes leaves 0 bytes")
+    );
+    assert_eq!(plan(&disk(TableKind::None, None, vec![bytes(MIB + 1)])).unwrap().size, MIB + 512);
 }
 
 #[test]
