@@ -29,7 +29,8 @@ pub(super) trait Layout: Send + Sync {
     /// Bytes of a block.
     fn block_bytes(&self) -> u64;
 
-    /// Where a block of the disk is, and how many blocks from it on are in the same way nowhere (at least one).
+    /// Where a block of the disk is; and, when it is not in the file, how many from it on are not there in the same way
+    /// (at least one, and no more than it has in one go).
     fn place(&self, block: u64) -> Result<(Place, u64), Error>;
 
     /// Unpacks the block that is compressed in `packed`, `offset` being its place for errors.
@@ -149,6 +150,7 @@ impl<L: Layout> Source for Blocks<L> {
         while position < end {
             let block = position / block_bytes;
             let (place, run) = self.layout.place(block).map_err(into_io)?;
+            let run = if matches!(place, Place::Zero | Place::Below) { run } else { 1 };
             let run_end = block.saturating_add(run).saturating_mul(block_bytes).min(end);
             let data = match place {
                 Place::Zero => None,

@@ -49,6 +49,9 @@ impl Input {
         };
         let there = (end.min(length).saturating_sub(offset)) as usize;
         buffer[there..].fill(0);
+        if there == 0 {
+            return Ok(());
+        }
         let failed = |source| FormatError::ReadFile { format: self.format, structure, offset, source };
         Ok(self.file.read_at(&mut buffer[..there], offset).map_err(failed)?)
     }
@@ -70,11 +73,21 @@ impl Input {
         structure: &'static str,
         offset: u64,
     ) -> Result<[u8; N], Error> {
+        Ok(self.entry_run(structure, offset, 1)?.0)
+    }
+
+    /// An entry of a table, and how many from it on are known to be the same: at least one, at most `most`.
+    pub(super) fn entry_run<const N: usize>(
+        &self,
+        structure: &'static str,
+        offset: u64,
+        most: u64,
+    ) -> Result<([u8; N], u64), Error> {
         let (number, at) = (offset / PIECE_BYTES, (offset % PIECE_BYTES) as usize);
         let length = self.file.len().saturating_sub(number * PIECE_BYTES).min(PIECE_BYTES) as usize;
         if at + N > length {
             // Across pieces, or beyond the file.
-            return self.read_array(structure, offset);
+            return Ok((self.read_array(structure, offset)?, 1));
         }
         // A reader that panicked has left whole pieces.
         let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +99,10 @@ impl Input {
             *slot = Some(Piece { number, bytes });
         }
         let piece = slot.as_ref().expect("it was just read");
-        Ok(piece.bytes[at..at + N].try_into().expect("it is within the piece"))
+        let (entries, _) = piece.bytes[at..].as_chunks::<N>();
+        let most = entries.len().min(usize::try_from(most).unwrap_or(usize::MAX)).max(1);
+        let run = entries[..most].iter().take_while(|entry| **entry == entries[0]).count();
+        Ok((entries[0], run as u64))
     }
 
     /// The error for a structure that says what cannot be.

@@ -17,6 +17,8 @@ mod output;
 pub mod qcow2;
 mod raw;
 mod scan;
+#[cfg(test)]
+mod tests;
 pub mod vdi;
 pub mod vhd;
 pub mod vhdx;

@@ -59,9 +59,7 @@ impl<const N: usize> TableWriter<N> {
 
     /// The entry at `index`, which is no smaller than the one before.
     pub(super) fn set(&mut self, index: u64, entry: [u8; N], output: &mut Output<'_>) -> Result<(), Error> {
-        while index >= self.first + (self.piece.len() / N) as u64 {
-            self.write_piece(output)?;
-        }
+        self.advance(index, output)?;
         let at = (index - self.first) as usize * N;
         self.piece[at..at + N].copy_from_slice(&entry);
         Ok(())
@@ -69,8 +67,19 @@ impl<const N: usize> TableWriter<N> {
 
     /// Writes what is left.
     pub(super) fn finish(mut self, output: &mut Output<'_>) -> Result<(), Error> {
-        while self.first < self.entries {
+        self.advance(self.entries, output)
+    }
+
+    /// Writes what comes before the piece with the entry at `index`.
+    fn advance(&mut self, index: u64, output: &mut Output<'_>) -> Result<(), Error> {
+        while self.first < index && index >= self.first + (self.piece.len() / N) as u64 {
             self.write_piece(output)?;
+            if self.absent == [0; N] {
+                // Nothing but zeroes up to there.
+                let entries = (TABLE_PIECE_BYTES / N) as u64;
+                self.first = self.first.max(index.min(self.entries) / entries * entries);
+                self.start_piece();
+            }
         }
         Ok(())
     }

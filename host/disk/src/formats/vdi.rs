@@ -183,7 +183,8 @@ impl Layout for Disk {
 
     fn place(&self, block: u64) -> Result<(Place, u64), Error> {
         let at = self.map_offset + block * ENTRY_BYTES;
-        let place = match u32::from_le_bytes(self.file.entry("the block map", at)?) {
+        let (entry, run) = self.file.entry_run("the block map", at, self.blocks - block)?;
+        let place = match u32::from_le_bytes(entry) {
             FREE | ZERO => Place::Zero,
             number if u64::from(number) < self.blocks => {
                 Place::At(self.data_offset + u64::from(number) * BLOCK_BYTES)
@@ -193,6 +194,6 @@ impl Layout for Disk {
                 return Err(self.file.corrupt("the block map", at, why));
             }
         };
-        Ok((place, 1))
+        Ok((place, run))
     }
 }

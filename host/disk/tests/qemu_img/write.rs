@@ -50,7 +50,11 @@ fn write(raw: &Path, options: &Options<'_>, path: &Path) {
 
 /// Writes a raw disk in every way, and has each compared.
 fn check_all(sample: &Sample, raw: &Path) {
-    for (name, options) in ways() {
+    check(sample, raw, ways());
+}
+
+fn check(sample: &Sample, raw: &Path, ways: Vec<(&str, Options<'_>)>) {
+    for (name, options) in ways {
         let path = sample.path(name);
         write(raw, &options, &path);
         let driver = driver(options.format());
@@ -148,9 +152,69 @@ fn data_at_the_end_of_three_gibibytes() {
 #[test]
 fn sizes_that_no_geometry_has() {
     let sample = Sample::new();
-    for mebibytes in [1, 2, 3, 17, 511, 1023, 4097, 130_051, 140_001] {
+    for mebibytes in [1, 2, 3, 17, 511, 1023, 4097, 65_001, 130_051, 140_001] {
         let length = mebibytes * MIB;
-        check_all(&sample, &sample.raw("disk", length, &[(length - 4096, 4096, Fill::Text)]));
+        let raw = sample.raw("disk", length, &[(length - 4096, 4096, Fill::Text)]);
+        check(&sample, &raw, ways().into_iter().filter(|(name, _)| name.ends_with("vhd")).collect());
+    }
+}
+
+/// The BAT of a VHDX has entries in between from there on.
+#[test]
+fn data_after_five_gibibytes() {
+    let sample = Sample::new();
+    let pieces = [(4 * GIB - 4096, 8192, Fill::Text), (5 * GIB - 512, 512, Fill::Noise(1))];
+    check_all(&sample, &sample.raw("disk", 5 * GIB, &pieces));
+}
+
+/// More than one refcount block and many L2 tables.
+#[test]
+fn clusters_of_512_bytes() {
+    let sample = Sample::new();
+    let zlib = qcow2::Options {
+        cluster_bytes: 512,
+        compression: Some(qcow2::Compression::Zlib(1)),
+        ..Default::default()
+    };
+    let raw = sample.raw(
+        "disk",
+        40 * MIB + 512,
+        &[(0, 1 << 20, Fill::Text), (24 * MIB, 2 << 20, Fill::Noise(5)), (40 * MIB, 512, Fill::Text)],
+    );
+    let plain = qcow2::Options { compression: None, ..zlib.clone() };
+    check(&sample, &raw, vec![("plain", Options::Qcow2(plain)), ("zlib", Options::Qcow2(zlib))]);
+}
+
+/// Only what differs is in the upper file, zeroes over data too; a disk may grow and shrink.
+#[test]
+fn backing_chains() {
+    let sample = Sample::new();
+    let base =
+        sample.raw("base.raw", 8 * MIB, &[(0, 3 << 20, Fill::Text), (5 * MIB, 1 << 20, Fill::Noise(3))]);
+    write(&base, &Options::new(DiskFormat::Qcow2, IDENTITY), &sample.path("base.qcow2"));
+    for (length, compression) in [(8, None), (9, Some(qcow2::Compression::Zstd(3))), (6, None)] {
+        // The first MiB is the same, the second zero, the third other text.
+        let pieces = [
+            (0, 1 << 20, Fill::Text),
+            (2 * MIB, 1 << 20, Fill::Noise(4)),
+            (5 * MIB, 1 << 19, Fill::Noise(3)),
+        ];
+        let top = sample.raw("top.raw", length * MIB, &pieces);
+        let below = FileSource::open(&base);
+        let backing =
+            qcow2::Backing { file_name: "base.qcow2".into(), format: DiskFormat::Qcow2, disk: &below };
+        let options = qcow2::Options { backing: Some(backing), compression, ..Default::default() };
+        write(&top, &Options::Qcow2(options), &sample.path("top.qcow2"));
+        assert!(space(&sample.path("top.qcow2")) < 2 * MIB, "it has only what differs");
+        let said = sample.qemu_img(&["check", "-f", "qcow2", "top.qcow2"]);
+        assert!(said.contains("No errors were found"), "{said}");
+        let said = sample.qemu_img(&["compare", "-f", "raw", "-F", "qcow2", "top.raw", "top.qcow2"]);
+        assert_eq!(said.trim(), "Images are identical.");
+        let image = qcow2::Image::open(FileSource::boxed(&sample.path("top.qcow2"))).unwrap();
+        let below = formats::open(FileSource::boxed(&sample.path("base.qcow2")), DiskFormat::Qcow2).unwrap();
+        let back = sample.path("back");
+        formats::write(&*image.over(below), &Options::Raw, &mut FileTarget::create(&back)).unwrap();
+        assert!(same_contents(&top, &back));
     }
 }
 

@@ -168,11 +168,12 @@ fn read_version_3(file: &Input) -> Result<(u64, u32), Error> {
 }
 
 fn check_features(file: &Input, features: u64) -> Result<(), Error> {
-    let refused = [
-        (CORRUPT, "its corrupt bit set: qemu-img check -r may repair it"),
-        (EXTERNAL_DATA_FILE, "an external data file"),
-        (EXTENDED_L2, "extended L2 entries (subclusters)"),
-    ];
+    if features & CORRUPT != 0 {
+        let why = "it says so itself (qemu-img check -r all may repair it)";
+        return Err(file.corrupt("the header", 72, why));
+    }
+    let refused =
+        [(EXTERNAL_DATA_FILE, "an external data file"), (EXTENDED_L2, "extended L2 entries (subclusters)")];
     if let Some((_, what)) = refused.iter().find(|(bit, _)| features & bit != 0) {
         return Err(file.unsupported(*what));
     }

@@ -111,8 +111,8 @@ impl Layout for Disk {
             return Err(file.corrupt("an L1 entry", l1_at, "its L2 table does not start at a cluster"));
         }
         let l2_at = l2_offset + at * ENTRY_BYTES;
-        let entry = u64::from_be_bytes(file.entry("an L2 table", l2_at)?);
-        Ok((self.l2_entry_place(entry, l2_at)?, 1))
+        let (entry, run) = file.entry_run("an L2 table", l2_at, entries - at)?;
+        Ok((self.l2_entry_place(u64::from_be_bytes(entry), l2_at)?, run))
     }
 
     fn unpack(&self, block: u64, packed: &[u8], offset: u64, bytes: &mut [u8]) -> Result<(), Error> {

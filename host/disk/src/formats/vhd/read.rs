@@ -74,7 +74,9 @@ impl Layout for Disk {
 
     fn place(&self, block: u64) -> Result<(Place, u64), Error> {
         let at = self.dynamic.table_offset + block * ENTRY_BYTES;
-        let place = match u32::from_be_bytes(self.file.entry("the block allocation table", at)?) {
+        let left = self.disk_bytes.div_ceil(self.block_bytes()).saturating_sub(block);
+        let (entry, run) = self.file.entry_run("the block allocation table", at, left)?;
+        let place = match u32::from_be_bytes(entry) {
             ABSENT => Place::Zero,
             sector => {
                 let bitmap_bytes =
@@ -82,6 +84,6 @@ impl Layout for Disk {
                 Place::At(u64::from(sector) * SECTOR_BYTES + bitmap_bytes)
             }
         };
-        Ok((place, 1))
+        Ok((place, run))
     }
 }

@@ -210,13 +210,16 @@ impl Layout for Disk {
     }
 
     fn place(&self, block: u64) -> Result<(Place, u64), Error> {
-        let at = self.bat_offset + (block + block / self.chunk_ratio()) * ENTRY_BYTES;
-        let entry = u64::from_le_bytes(self.file.entry("the BAT", at)?);
+        let chunk_ratio = self.chunk_ratio();
+        let at = self.bat_offset + (block + block / chunk_ratio) * ENTRY_BYTES;
+        // Up to the next entry of a sector bitmap.
+        let (entry, run) = self.file.entry_run("the BAT", at, chunk_ratio - block % chunk_ratio)?;
+        let entry = u64::from_le_bytes(entry);
         let place = match entry & STATE_MASK {
             0..=3 => Place::Zero,
             FULLY_PRESENT => Place::At((entry >> PLACE_SHIFT) * MIB),
             state => return Err(self.file.corrupt("the BAT", at, format!("a block in state {state}"))),
         };
-        Ok((place, 1))
+        Ok((place, run))
     }
 }

@@ -101,13 +101,14 @@ impl Layout for Disk {
             return Ok((Place::Zero, entries - block % entries));
         }
         let at = u64::from(table) * SECTOR_BYTES + block % entries * ENTRY_BYTES;
-        let place = match u32::from_le_bytes(self.file.entry("a grain table", at)?) {
+        let (entry, run) = self.file.entry_run("a grain table", at, entries - block % entries)?;
+        let place = match u32::from_le_bytes(entry) {
             0 => Place::Zero,
             ZEROED_GRAIN if self.header.zeroed_grains => Place::Zero,
             sector if self.header.compressed => self.packed(block, u64::from(sector) * SECTOR_BYTES)?,
             sector => Place::At(u64::from(sector) * SECTOR_BYTES),
         };
-        Ok((place, 1))
+        Ok((place, run))
     }
 
     fn unpack(&self, block: u64, packed: &[u8], offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
