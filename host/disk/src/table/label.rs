@@ -58,8 +58,8 @@ impl FileSystem {
             Self::Vfat => Some(11),
             // volume_name has 16, of which mkswap keeps one for a zero
             Self::Swap => Some(15),
-            // volume_name
-            Self::Erofs => Some(16),
+            // volume_name has 16, of which mkfs.erofs keeps one for a zero since 1.8
+            Self::Erofs => Some(15),
             Self::Squashfs | Self::None => None,
         }
     }
@@ -122,7 +122,7 @@ mod tests {
             (FileSystem::Btrfs, 255),
             (FileSystem::Vfat, 11),
             (FileSystem::Swap, 15),
-            (FileSystem::Erofs, 16),
+            (FileSystem::Erofs, 15),
         ] {
             check_label(file_system, &"l".repeat(max)).unwrap();
             let error = check_label(file_system, &"l".repeat(max + 1)).unwrap_err().to_string();

@@ -1,6 +1,6 @@
 //! An XVA: order of members, chunks of a billion bytes that are the disk again.
 
-use crate::programs::{tar, told, xmllint};
+use crate::programs::{tar, xmllint};
 use crate::sparse::Sparse;
 use kiln_disk::package::{CHUNK_BYTES, Machine, Xva, XvaBoot};
 use std::fs::{self, File};
@@ -42,7 +42,6 @@ fn chunks_are_the_disk() {
     for (index, length) in [1_000_000_000, 500_000_000].into_iter().enumerate() {
         let chunk = format!("xvda/chunk-{index:09}.gz");
         let start = index as u64 * CHUNK_BYTES;
-        told("gzip", "gzip", &["-t", &chunk], directory.path());
         is_same(&directory.path().join(&chunk), &disk, start..start + length);
     }
 }
