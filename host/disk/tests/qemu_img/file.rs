@@ -88,11 +88,20 @@ impl Sample {
 
     /// Runs `qemu-img` in the directory; what it prints.
     pub fn qemu_img(&self, arguments: &[&str]) -> String {
-        let output = Command::new("qemu-img").args(arguments).current_dir(self.0.path()).output();
-        let output = output.expect("these tests need qemu-img: apt-get install qemu-utils");
+        self.run("qemu-img", arguments)
+    }
+
+    /// Has QEMU write into an image.
+    pub fn qemu_io(&self, driver: &str, image: &str, command: &str) {
+        self.run("qemu-io", &["-f", driver, "-c", command, image]);
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let output = Command::new(program).args(arguments).current_dir(self.0.path()).output();
+        let output = output.expect("these tests need qemu-img and qemu-io: apt-get install qemu-utils");
         let text =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "qemu-img {}: {text}", arguments.join(" "));
+        assert!(output.status.success(), "{program} {}: {text}", arguments.join(" "));
         text
     }
 }

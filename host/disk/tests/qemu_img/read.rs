@@ -100,3 +100,67 @@ fn chains_of_qemu_img() {
     assert!(same_contents(&top, &sample.path("back")));
     assert!(!same_contents(&base, &sample.path("back")));
 }
+
+/// Without `force_size`, QEMU makes a VHD as large as a geometry is.
+#[test]
+fn sizes_of_virtual_pc() {
+    let sample = Sample::new();
+    for (size, subformat) in [(4 * MIB, "dynamic"), (1_234_567_680, "dynamic"), (12_345 * 512, "fixed")] {
+        let raw = sample.raw("disk", size, &[(0, 70_000, Fill::Text), (size - 1024, 1024, Fill::Text)]);
+        let options = format!("subformat={subformat}");
+        sample.qemu_img(&[
+            "convert",
+            "-f",
+            "raw",
+            "-O",
+            "vpc",
+            "-o",
+            &options,
+            raw.to_str().unwrap(),
+            "made",
+        ]);
+        let disk = formats::open(FileSource::boxed(&sample.path("made")), DiskFormat::Vhd).unwrap();
+        to_raw(&*disk, &sample.path("back"));
+        let said = sample.qemu_img(&["compare", "-f", "vpc", "-F", "raw", "made", "back"]);
+        assert_eq!(said.trim(), "Images are identical.");
+    }
+}
+
+/// What is not a disk by itself, or needs more than is here.
+#[test]
+fn what_is_refused() {
+    let sample = Sample::new();
+    sample.qemu_img(&["create", "-f", "vmdk", "base.vmdk", "4M"]);
+    for (driver, options, expected) in [
+        (
+            "vmdk",
+            "subformat=monolithicFlat",
+            "the vmdk file has its data in other files, which is not supported",
+        ),
+        (
+            "vmdk",
+            "subformat=twoGbMaxExtentSparse",
+            "the vmdk file has its data in other files, which is not supported",
+        ),
+        (
+            "vmdk",
+            "backing_file=base.vmdk,backing_fmt=vmdk",
+            "the vmdk file has another image below it (parentCID), which is not supported",
+        ),
+        (
+            "qcow2",
+            "extended_l2=on",
+            "the qcow2 file has extended L2 entries (subclusters), which is not supported",
+        ),
+        ("qcow2", "data_file=data", "the qcow2 file has an external data file, which is not supported"),
+        (
+            "qcow2",
+            "backing_file=base.vmdk,backing_fmt=vmdk",
+            "the qcow2 file has a backing file (base.vmdk) that was not given, which is not supported",
+        ),
+    ] {
+        sample.qemu_img(&["create", "-f", driver, "-o", options, "made", "4M"]);
+        let opened = formats::open(FileSource::boxed(&sample.path("made")), driver.parse().unwrap());
+        assert_eq!(opened.err().unwrap().to_string(), expected, "{driver} {options}");
+    }
+}

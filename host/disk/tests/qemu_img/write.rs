@@ -226,3 +226,51 @@ fn dense_data() {
         &sample.raw("disk", 40 * MIB, &[(0, 20 << 20, Fill::Text), (24 * MIB, 12 << 20, Fill::Noise(5))]),
     );
 }
+
+/// Its machines can use our disks, and what they leave is read.
+#[test]
+fn qemu_writes_into_them() {
+    let sample = Sample::new();
+    for (name, options) in ways() {
+        if matches!(&options, Options::Vmdk(options) if options.subformat == vmdk::Subformat::StreamOptimized)
+        {
+            continue;
+        }
+        let (driver, format) = (driver(options.format()), options.format());
+        let raw = disk(&sample, 20 * MIB);
+        write(&raw, &options, &sample.path(name));
+        for command in
+            ["write -P 7 3M 200k", "write -P 9 20000k 64k", "write -P 8 33k 3k", "write -P 5 500k 1k"]
+        {
+            sample.qemu_io(driver, name, command);
+            sample.qemu_io("raw", "disk", command);
+        }
+        if matches!(format, DiskFormat::Qcow2 | DiskFormat::Vmdk | DiskFormat::Vhdx | DiskFormat::Vdi) {
+            let said = sample.qemu_img(&["check", "-f", driver, name]);
+            assert!(said.contains("No errors were found"), "{name}: {said}");
+        }
+        read_back(&sample, &raw, &sample.path(name), format);
+    }
+}
+
+/// Where a size is one that a geometry has, ours is QEMU's.
+#[test]
+fn geometries_of_virtual_pc() {
+    let sample = Sample::new();
+    for size in ["1M", "30M", "70M", "300M", "503M", "505M", "8G", "31G", "32G", "100G", "127G", "200G"] {
+        sample.qemu_img(&["create", "-f", "vpc", "theirs", size]);
+        let theirs = footer(&sample.path("theirs"));
+        let length = u64::from_be_bytes(theirs[48..56].try_into().unwrap());
+        write(
+            &sample.raw("disk", length, &[]),
+            &Options::new(DiskFormat::Vhd, IDENTITY),
+            &sample.path("ours"),
+        );
+        assert_eq!(footer(&sample.path("ours"))[48..60], theirs[48..60], "{size}");
+    }
+}
+
+fn footer(path: &Path) -> [u8; 512] {
+    let bytes = std::fs::read(path).unwrap();
+    *bytes.last_chunk().unwrap()
+}

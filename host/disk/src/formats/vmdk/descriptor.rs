@@ -72,3 +72,66 @@ pub(super) fn extents(text: &str) -> usize {
         |line: &&str| ["RW ", "RDONLY ", "NOACCESS "].iter().any(|access| line.starts_with(access));
     text.lines().filter(is_extent).count()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# Disk DescriptorFile
+version=1
+CID=00112233
+parentCID=ffffffff
+createType=\"monolithicSparse\"
+
+# Extent description
+RW 2097151 SPARSE \"disk.vmdk\"
+
+# The Disk Data Base
+#DDB
+
+ddb.virtualHWVersion = \"10\"
+ddb.geometry.cylinders = \"1023\"
+ddb.geometry.heads = \"64\"
+ddb.geometry.sectors = \"32\"
+ddb.adapterType = \"lsilogic\"
+ddb.uuid = \"00 11 22 33 44 55 66 77-88 99 aa bb cc dd ee ff\"
+";
+
+    fn options() -> Options {
+        Options::new([
+            0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff,
+        ])
+    }
+
+    #[test]
+    fn all_of_it() {
+        let uuid = Some(std::array::from_fn(|index| index as u8 * 0x11));
+        assert_eq!(descriptor(&Options { uuid, ..options() }, (1 << 30) - 512), TEXT);
+    }
+
+    #[test]
+    fn what_depends_on_the_disk() {
+        const GIB: u64 = 1 << 30;
+        for (adapter, disk_bytes, geometry) in [
+            (Adapter::LsiLogic, GIB, ["512", "128", "32"]),
+            (Adapter::BusLogic, 2 * GIB, ["261", "255", "63"]),
+            (Adapter::BusLogic, 2048 * GIB, ["267349", "255", "63"]),
+            (Adapter::Ide, GIB, ["2080", "16", "63"]),
+            (Adapter::Ide, 100 * GIB, ["16383", "16", "63"]),
+        ] {
+            let text = descriptor(&Options { adapter, ..options() }, disk_bytes);
+            let field = |name| value(&text, &format!("ddb.geometry.{name}")).unwrap();
+            assert_eq!(["cylinders", "heads", "sectors"].map(field), geometry, "{adapter:?} {disk_bytes}");
+            assert_eq!(value(&text, "ddb.adapterType"), Some(adapter.name()));
+        }
+    }
+
+    #[test]
+    fn reading() {
+        assert_eq!(value(TEXT, "cid"), Some("00112233"));
+        assert_eq!(value(TEXT, "createType"), Some("monolithicSparse"));
+        assert_eq!(value(TEXT, "RW"), None);
+        assert_eq!(extents(TEXT), 1);
+        assert_eq!(extents("RW 1 SPARSE \"a\"\nRDONLY 2 ZERO\n# RW 3"), 2);
+    }
+}
