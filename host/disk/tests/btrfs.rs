@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 const UUID: &str = "11111111-2222-3333-4444-555555555555";
 const MIB: u64 = 1 << 20;
 
-const CASES: [(&str, u64, &[&str]); 14] = [
+const CASES: [(&str, u64, &[&str]); 15] = [
     ("plain", 300, &[]),
     ("small", 128, &["-m", "single"]),
     ("data-dup", 600, &["-d", "dup", "-m", "dup"]),
@@ -28,6 +28,7 @@ const CASES: [(&str, u64, &[&str]); 14] = [
     ("zstd", 300, &["--compress", "zstd"]),
     ("lzo", 300, &["--compress", "lzo"]),
     ("subvolumes", 300, &["--subvol", "large", "--subvol", "ro:many", "--subvol", "default:linked"]),
+    ("xxhash", 300, &["--csum", "xxhash"]),
     ("sha256", 300, &["--csum", "sha256"]),
     ("block-groups", 300, &["-O", "block-group-tree"]),
     ("old", 300, &["-O", "^no-holes,^free-space-tree"]),

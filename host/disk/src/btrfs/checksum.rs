@@ -1,6 +1,7 @@
 //! The checksums of superblocks and nodes: the first bytes of a field of 32, the rest zero.
 
 use super::fault::Fault;
+use super::xxhash::xxhash64;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes of the field that the checksum is in, at the start of what it is of.
@@ -11,6 +12,7 @@ pub(super) const FIELD: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Checksum {
     Crc32c,
+    Xxhash64,
     Sha256,
 }
 
@@ -18,8 +20,8 @@ impl Checksum {
     pub(super) fn of_type(csum_type: u16) -> Result<Self, Fault> {
         match csum_type {
             0 => Ok(Self::Crc32c),
+            1 => Ok(Self::Xxhash64),
             2 => Ok(Self::Sha256),
-            1 => Err(Fault::Unsupported("checksums of xxhash64")),
             3 => Err(Fault::Unsupported("checksums of BLAKE2b")),
             _ => Err(Fault::Unsupported("checksums of an unknown kind")),
         }
@@ -30,6 +32,7 @@ impl Checksum {
         let mut field = [0; FIELD];
         match self {
             Self::Crc32c => field[..4].copy_from_slice(&crc32c(&block[FIELD..]).to_le_bytes()),
+            Self::Xxhash64 => field[..8].copy_from_slice(&xxhash64(&block[FIELD..]).to_le_bytes()),
             Self::Sha256 => field.copy_from_slice(&Sha256::digest(&block[FIELD..])),
         }
         field
@@ -86,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_is_sealed_is_right_until_a_byte_changes() {
-        for checksum in [Checksum::Crc32c, Checksum::Sha256] {
+        for checksum in [Checksum::Crc32c, Checksum::Xxhash64, Checksum::Sha256] {
             let mut block = vec![7; 100];
             checksum.seal(&mut block);
             assert!(checksum.is_right(&block));

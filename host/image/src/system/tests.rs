@@ -599,3 +599,34 @@ fn partitions_grow_to_their_disk() {
         sfdisk(&disk, &["--verify", "--quiet"], "");
     }
 }
+
+proptest::proptest! {
+    /// Whatever the files hold, there is an answer, and lines of others stay.
+    #[test]
+    fn any_bytes_are_accounts(lines in proptest::collection::vec("[a-c+:0-9\\xff#,]{0,12}\n?", 0..12)) {
+        let bytes = lines.concat().into_bytes();
+        let before = Accounts { passwd: bytes.clone(), group: bytes.clone(), shadow: bytes.clone(), gshadow: Some(bytes.clone()) };
+        let bob = User { groups: vec!["wheel".to_owned()], ..user("bob") };
+        let wheel = Group { name: "wheel".to_owned(), ..Group::default() };
+        let (after, _) = before.declare(&[wheel], &[bob]).unwrap();
+        for text in [&after.passwd, &after.group, &after.shadow, after.gshadow.as_ref().unwrap()] {
+            let others: Vec<_> = text.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"bob:") && !line.starts_with(b"wheel:")).collect();
+            let expected: Vec<_> = bytes.split(|byte| *byte == b'\n').collect();
+            let full = |lines: Vec<&[u8]>| lines.into_iter().filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect::<Vec<_>>();
+            proptest::prop_assert_eq!(full(others), full(expected));
+        }
+        let again = after.declare(&[], &[user("bob")]).unwrap().0;
+        proptest::prop_assert_eq!(again, after);
+    }
+
+    /// Whatever is in `/etc/hosts`, the name is in it once.
+    #[test]
+    fn any_bytes_are_hosts(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), own in 0..3_usize) {
+        let hosts = [&bytes[..], &b"\n127.0.1.1 x\n".repeat(own)].concat();
+        let hostname = Hostname::parse("web").unwrap();
+        let after = hostname.hosts(&hosts);
+        let lines = after.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"127.0.1.1"));
+        proptest::prop_assert_eq!(lines.count(), 1);
+        proptest::prop_assert_eq!(hostname.hosts(&after), after);
+    }
+}
