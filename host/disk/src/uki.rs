@@ -147,7 +147,7 @@ impl<'a> Stub<'a> {
         if u16_at(bytes, optional + optional_header::SUBSYSTEM)? != EFI_APPLICATION {
             return Err(Problem::Stub("another subsystem", optional + optional_header::SUBSYSTEM).into());
         }
-        let optional_bytes = u16_at(bytes, header + file_header::SIZE_OF_OPTIONAL_HEADER)? as usize;
+        let optional_bytes = optional_header_bytes(bytes, header)?;
         let mut stub = Self {
             bytes,
             header,
@@ -189,6 +189,9 @@ impl<'a> Stub<'a> {
             return Err(Problem::Stub("a section behind its end", self.table).into());
         }
         let end_of_table = self.table + self.count * SECTION_HEADER_BYTES;
+        if end_of_table > headers {
+            return Err(Problem::Stub("a table of sections outside of its headers", self.table).into());
+        }
         self.room = end_of_headers.saturating_sub(end_of_table) / SECTION_HEADER_BYTES;
         self.room = self.room.min(usize::from(MAX_SECTIONS.saturating_sub(count)));
         Ok(())
@@ -341,6 +344,17 @@ fn u16_at(bytes: &[u8], offset: usize) -> Result<u16, Error> {
 
 fn u32_at(bytes: &[u8], offset: usize) -> Result<u32, Error> {
     Ok(u32::from_le_bytes(array_at(bytes, offset)?))
+}
+
+/// How long the optional header is, when that is enough for all that it is said to have.
+fn optional_header_bytes(bytes: &[u8], header: usize) -> Result<usize, Error> {
+    let at = header + file_header::SIZE_OF_OPTIONAL_HEADER;
+    let length = u16_at(bytes, at)? as usize;
+    let directories = u32_at(bytes, header + PE_HEADER_BYTES + optional_header::NUMBER_OF_RVA_AND_SIZES)?;
+    if length as u64 >= optional_header::DATA_DIRECTORY as u64 + 8 * u64::from(directories) {
+        return Ok(length);
+    }
+    Err(Problem::Stub("an optional header that is too short", at).into())
 }
 
 /// The specification allows powers of two; what is larger than 1 MiB would make a huge file of a few small sections.

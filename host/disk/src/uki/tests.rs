@@ -104,6 +104,11 @@ fn stubs_that_are_none() {
     assert_eq!(error(&|stub| put_u32(stub, TABLE + section_header::VIRTUAL_SIZE, u32::MAX)), too_high);
     let too_large = "section .cmdline makes the image larger than 4 GiB";
     assert_eq!(error(&|stub| put_u32(stub, TABLE + section_header::VIRTUAL_SIZE, 0xffff_e000)), too_large);
+    let short = format!("{is_no} an optional header that is too short at byte 148");
+    assert_eq!(error(&|stub| put_u16(stub, HEADER + file_header::SIZE_OF_OPTIONAL_HEADER, 239)), short);
+    assert_eq!(error(&|stub| put_u32(stub, OPTIONAL + 108, u32::MAX)), short);
+    let outside = format!("{is_no} a table of sections outside of its headers at byte 392");
+    assert_eq!(error(&|stub| put_u32(stub, OPTIONAL + optional_header::SIZE_OF_HEADERS, 0x100)), outside);
     assert!(error(&|stub| put_u16(stub, HEADER + 6, u16::MAX)).starts_with(is_no));
 }
 
@@ -136,6 +141,19 @@ proptest! {
             stub[at] = byte;
         }
         stub.truncate(length.max(0x300));
+        let _ = build(&stub, &SECTIONS);
+    }
+
+    #[test]
+    fn no_field_makes_it_panic(
+        changes in prop::collection::vec((0..0x300usize / 4, prop_oneof![
+            Just(0), Just(1), Just(u32::MAX), Just(0x200), Just(0x600), Just(0xffff_f000), any::<u32>()
+        ]), 1..4),
+    ) {
+        let mut stub = stub();
+        for (at, value) in changes {
+            put_u32(&mut stub, at * 4, value);
+        }
         let _ = build(&stub, &SECTIONS);
     }
 }
