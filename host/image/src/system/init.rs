@@ -1,6 +1,6 @@
 //! The system's own init, and how it is told to run something of ours once.
 
-use super::SystemFile;
+use super::{Removal, SystemFile};
 
 /// What starts a system's services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,15 @@ impl Init {
         ];
         let found = SIGNS.into_iter().find(|(_, signs)| signs.iter().any(|sign| exists(sign)));
         found.map(|(init, _)| init)
+    }
+
+    /// What has to go for services that were added without the system's own tool. Debian's `rc` starts what
+    /// `insserv` once wrote into this file, and nothing else; without it all links, by their numbers.
+    pub fn removals(self) -> Vec<Removal> {
+        match self {
+            Self::Sysvinit => vec![Removal { directory: "etc/init.d", name: ".depend.boot" }],
+            Self::Systemd | Self::OpenRc => Vec::new(),
+        }
     }
 }
 

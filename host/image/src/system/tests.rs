@@ -382,6 +382,9 @@ fn systems_are_known_by_their_init() {
     ] {
         assert_eq!(Init::of(|path| files.contains(&path)), expected, "{files:?}");
     }
+    let removals = Init::Sysvinit.removals();
+    assert!(removals.len() == 1 && removals[0].matches(b".depend.boot"));
+    assert_eq!((Init::Systemd.removals(), Init::OpenRc.removals()), (vec![], vec![]));
 }
 
 /// systemd's own reading of the units.
