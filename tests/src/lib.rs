@@ -5,6 +5,7 @@
 //! Images are read by tools that are not ours ([`Archive`]). The Debian base is made once, by `scripts/debian-base`.
 
 mod archive;
+mod bootable;
 mod confinement;
 mod debian;
 mod engine;
@@ -16,6 +17,9 @@ mod room;
 mod tool;
 
 pub use archive::{Archive, Listed};
+pub use bootable::{
+    Firmware, KERNEL_OPTIONS, MARKER, System, boot, boot_machine, disk_cache, disk_context, disk_kiln,
+};
 pub use confinement::{Confinement, NOBODY};
 pub use debian::Debian;
 pub use engine::{Engine, run_on};

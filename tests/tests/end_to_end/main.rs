@@ -5,6 +5,7 @@ mod bases;
 mod build_file;
 mod contents;
 mod copies;
+mod disks;
 mod doctor;
 mod examples;
 mod failures;

@@ -1,16 +1,19 @@
 //! `[disk]`: what an image is to boot from.
 
-use super::{BuildFile, Checker, Image, Located, Parent, schema};
+use super::{BuildFile, Checker, Image, Located, Parent, schema, values::Written};
 use crate::{
     Error,
     disk::{
-        DiskOutput, DiskPlan, DiskScript, FileSystem, Initrd, Loader, MachineId, PartitionPlan,
+        DiskOutput, DiskPlan, DiskScript, DiskUser, FileSystem, Initrd, Loader, MachineId, PartitionPlan,
         PartitionSize, SystemPlan, Table, check_plan, complete, parse_disk_output,
     },
     error::Kind,
     parse_size,
 };
-use kiln_image::reference::ImageReference;
+use kiln_image::{
+    reference::ImageReference,
+    system::{Group, PrimaryGroup, User},
+};
 use std::{fmt::Display, fs, path::Path};
 use toml::Spanned;
 
@@ -186,14 +189,49 @@ impl Checker<'_> {
         Ok(SystemPlan {
             hostname: keys.hostname.as_ref().map(|name| name.get_ref().clone()),
             machine_id: self.optional(keys.machine_id.as_ref(), parse_machine_id)?,
-            users: Vec::new(),
-            fresh_ssh_keys: self
+            groups: keys.group.iter().map(disk_group).collect(),
+            users: keys.user.iter().map(|user| self.disk_user(user)).collect::<Result<_, _>>()?,
+            keeps_ssh_keys: self
                 .optional(keys.ssh_host_keys.as_ref(), parse_ssh_host_keys)?
                 .unwrap_or_default(),
             grow: keys.grow,
             first_boot: self.disk_scripts(&keys.first_boot, "first-boot script")?,
         })
     }
+}
+
+impl Checker<'_> {
+    fn disk_user(&self, user: &Spanned<schema::DiskUser>) -> Result<DiskUser, Located> {
+        let keys = user.get_ref();
+        let group = match keys.group.as_ref().map(|group| (group, group.get_ref())) {
+            None => None,
+            Some((_, Written::Text(name))) => Some(PrimaryGroup::Name(name.clone())),
+            Some((place, Written::Number(gid))) => {
+                let gid = u32::try_from(*gid).map_err(|_| self.wrong(place, "no number of a group"))?;
+                Some(PrimaryGroup::Gid(gid))
+            }
+            Some((place, _)) => return Err(self.wrong(place, "a group is a name or a number")),
+        };
+        Ok(DiskUser {
+            user: User {
+                name: keys.name.clone(),
+                uid: keys.uid,
+                group,
+                groups: keys.groups.clone(),
+                home: keys.home.clone(),
+                shell: keys.shell.clone(),
+                comment: keys.comment.clone(),
+                password: None,
+                authorized_keys: keys.authorized_keys.clone(),
+                is_system: keys.system,
+            },
+            password: keys.password.as_ref().map(|password| self.password(password)).transpose()?,
+        })
+    }
+}
+
+fn disk_group(group: &schema::DiskGroup) -> Group {
+    Group { name: group.name.clone(), gid: group.gid, is_system: group.system }
 }
 
 /// One of a few words.
@@ -230,13 +268,14 @@ fn parse_machine_id(text: &str) -> Result<MachineId, String> {
     let is_id = text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     match text {
         "remove" => Ok(MachineId::Remove),
+        "keep" => Ok(MachineId::Keep),
         _ if is_id => Ok(MachineId::Fixed(text.to_owned())),
-        _ => Err("a machine ID is 32 digits, 0 to 9 and a to f, or \"remove\"".to_owned()),
+        _ => Err("a machine ID is 32 digits, 0 to 9 and a to f, \"remove\" or \"keep\"".to_owned()),
     }
 }
 
 fn parse_ssh_host_keys(text: &str) -> Result<bool, String> {
-    word(text, "way with SSH host keys", &[("remove", true), ("keep", false)])
+    word(text, "way with SSH host keys", &[("remove", false), ("keep", true)])
 }
 
 fn parse_geometry(text: &str) -> Result<(u8, u8), String> {

@@ -160,7 +160,7 @@ impl Checker<'_> {
         }
     }
 
-    fn password(&self, password: &Spanned<schema::RootPassword>) -> Result<RootPassword, Located> {
+    pub(super) fn password(&self, password: &Spanned<schema::RootPassword>) -> Result<RootPassword, Located> {
         let schema::RootPassword { file, env, hash } = password.get_ref();
         match (file, env, hash) {
             (Some(file), None, None) => {

@@ -108,7 +108,40 @@ pub(super) struct Disk {
     pub ssh_host_keys: Option<Spanned<String>>,
     #[serde(default)]
     pub grow: bool,
+    #[serde(default)]
+    pub group: Vec<DiskGroup>,
+    #[serde(default)]
+    pub user: Vec<Spanned<DiskUser>>,
     pub toolbox: Option<Spanned<String>>,
+}
+
+/// A group that is to be there.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct DiskGroup {
+    pub name: String,
+    pub gid: Option<u32>,
+    #[serde(default)]
+    pub system: bool,
+}
+
+/// A user that is to be there.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct DiskUser {
+    pub name: String,
+    pub uid: Option<u32>,
+    pub group: Option<Spanned<Written<NoTable>>>,
+    #[serde(default)]
+    pub groups: Vec<String>,
+    pub home: Option<String>,
+    pub shell: Option<String>,
+    pub comment: Option<String>,
+    pub password: Option<Spanned<RootPassword>>,
+    #[serde(default)]
+    pub authorized_keys: Vec<String>,
+    #[serde(default)]
+    pub system: bool,
 }
 
 /// One partition.

@@ -133,6 +133,28 @@ impl Editor<'_, '_, '_> {
         Ok(id)
     }
 
+    /// Copies what is in a directory, if there is one, for another owner.
+    pub fn copy_tree(&mut self, from: &str, to: &str, uid: u32, gid: u32) -> Result<(), Error> {
+        let Some((_, id)) = survey::find(self.tree, from) else { return Ok(()) };
+        let children: Vec<(Vec<u8>, NodeId)> =
+            self.tree.children(id).into_iter().flatten().map(|(name, id)| (name.clone(), *id)).collect();
+        for (name, child) in children {
+            let Ok(name) = String::from_utf8(name) else { continue };
+            let mut node = self.tree.node(child).clone();
+            (node.metadata.uid, node.metadata.gid) = (uid, gid);
+            let is_directory = self.tree.is_directory(child);
+            if is_directory {
+                node.content = Content::Directory(Default::default());
+            }
+            let target = format!("{to}/{name}");
+            self.place(&target, node)?;
+            if is_directory {
+                self.copy_tree(&format!("{from}/{name}"), &target, uid, gid)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A file's bytes, if there is one.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
         let Some((_, id)) = survey::find(self.tree, path) else { return Ok(None) };

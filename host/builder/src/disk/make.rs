@@ -32,6 +32,7 @@ use crate::{
     execute::{BuildRequest, HOST_NAME, environment, set_variable},
     guest::Surroundings,
     packing::{self, GuestLayer},
+    password::Salt,
     scratch,
     session::LayerReceiver,
 };
@@ -91,7 +92,7 @@ impl DiskMaker<'_> {
         let work = self.check(&tree, &toolbox, identity, &settled)?;
         self.surroundings.check()?;
 
-        let edited = self.edit(image, &tree, &settled, &work)?;
+        let edited = self.edit(image, &settled, &work)?;
         let file = packing::temporary_file(self.surroundings.store)?;
         let prepared = self.prepare(&edited, &file, identity, &settled, &work)?;
         let finished = self.add_late_edits(&prepared, &toolbox, identity, &settled)?;
@@ -159,6 +160,7 @@ impl DiskMaker<'_> {
         // Sizes as they would be now; what is to come makes them larger, never smaller.
         self.layout(tree, identity, settled)?;
         self.check_file_systems(toolbox)?;
+        super::system::check(&self.plan.system, tree)?;
         let scene = self.scene(tree, toolbox, &kernels, identity, settled);
         let mut work = Work::default();
         for (name, script) in initrd::steps(self.plan, tree, &kernels).map_err(|why| self.wrong(why))? {
@@ -259,13 +261,7 @@ impl DiskMaker<'_> {
     }
 
     /// The image with what is declared of the system, as a layer.
-    fn edit(
-        &self,
-        image: &StoredImage,
-        tree: &Tree,
-        settled: &[Settled],
-        work: &Work,
-    ) -> Result<StoredImage, Error> {
+    fn edit(&self, image: &StoredImage, settled: &[Settled], work: &Work) -> Result<StoredImage, Error> {
         let identity = Identity { image: &image.image_id, seed: SEED };
         let mut edits = Vec::new();
         if self.plan.root().is_some() {
@@ -285,7 +281,7 @@ impl DiskMaker<'_> {
         edits.extend(work.edits.iter().cloned());
         let has_mounts = self.plan.root().is_some();
         let named = self.named(identity, settled);
-        let system = super::system::edits(&self.plan.system, tree)?;
+        let salt = Salt::of(image.layers.iter().map(|layer| &layer.diff_id));
         self.with_layer(image, "disk: declared", &mut |tree, sources| {
             let mut editor = Editor { tree, sources };
             if has_mounts {
@@ -293,7 +289,7 @@ impl DiskMaker<'_> {
                 let bytes = fstab::write(existing.as_deref(), &named);
                 editor.apply(&[Edit::File { path: "etc/fstab".to_owned(), mode: 0o644, bytes }])?;
             }
-            super::system::apply(&system, &mut editor)?;
+            super::system::apply(&self.plan.system, &mut editor, &salt)?;
             editor.apply(&edits)
         })
     }

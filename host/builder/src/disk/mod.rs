@@ -40,6 +40,6 @@ pub(crate) use output::write;
 pub use output::{DiskBytes, write_disk};
 pub use output_keys::{parse_disk_output, parse_disk_path};
 pub use plan::{
-    Appliance, DiskForm, DiskOutput, DiskPlan, DiskScript, FileSystem, Initrd, Loader, MachineId,
+    Appliance, DiskForm, DiskOutput, DiskPlan, DiskScript, DiskUser, FileSystem, Initrd, Loader, MachineId,
     PartitionPlan, PartitionSize, SystemPlan, Table, Vmware,
 };

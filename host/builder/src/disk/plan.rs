@@ -1,7 +1,11 @@
 //! What a disk is to be.
 
 pub use kiln_disk::table::FileSystem;
-use kiln_image::{compress::Compression, reference::ImageReference};
+use kiln_image::{
+    compress::Compression,
+    reference::ImageReference,
+    system::{Group, User},
+};
 use std::path::PathBuf;
 
 /// A disk that is made of an image.
@@ -141,25 +145,44 @@ pub struct DiskScript {
 pub struct SystemPlan {
     /// Host name.
     pub hostname: Option<String>,
-    /// `remove`, or the machine's ID.
+    /// The machine's ID; removed unless said.
     pub machine_id: Option<MachineId>,
+    /// Groups that are to be there.
+    pub groups: Vec<Group>,
     /// Users that are to be there.
-    pub users: Vec<String>,
-    /// Whether SSH host keys are removed, and made at the first boot.
-    pub fresh_ssh_keys: bool,
+    pub users: Vec<DiskUser>,
+    /// Whether SSH host keys stay that are in the image; else they are made at the first boot.
+    pub keeps_ssh_keys: bool,
     /// Whether the root partition grows to the disk at the first boot.
     pub grow: bool,
     /// Scripts run once, at the first boot.
     pub first_boot: Vec<DiskScript>,
 }
 
+/// A user, and where its password is.
+#[derive(Debug, Clone)]
+pub struct DiskUser {
+    /// Without its password.
+    pub user: User,
+    /// None fits if there is none.
+    pub password: Option<crate::RootPassword>,
+}
+
 /// A machine's ID ([machine-id(5)](https://man7.org/linux/man-pages/man5/machine-id.5.html)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MachineId {
+    /// As it is in the image.
+    Keep,
     /// Made at the first boot.
     Remove,
     /// This one.
     Fixed(String),
+}
+
+impl SystemPlan {
+    pub(crate) fn has_fresh_ssh_keys(&self) -> bool {
+        !self.keeps_ssh_keys
+    }
 }
 
 /// Where a disk goes, and in which form.

@@ -2,17 +2,168 @@
 
 use super::{
     edit::{Edit, Editor},
-    plan::SystemPlan,
+    plan::{DiskUser, MachineId, SystemPlan},
+    survey,
 };
-use crate::Error;
-use kiln_image::tree::Tree;
+use crate::{
+    Error,
+    error::Kind,
+    password::{self, Salt},
+};
+use kiln_image::{
+    system::{
+        Accounts, FirstBootScript, Home, Hostname, Init, MachineId as MachineIdChange, Password, Removal,
+        SystemContent, SystemFile, User, first_boot, grow_root, host_keys, host_keys_at_first_boot,
+    },
+    tree::Tree,
+};
 
-/// Changes that need only the tree's names.
-pub(crate) fn edits(_plan: &SystemPlan, _tree: &Tree) -> Result<Vec<Edit>, Error> {
-    Ok(Vec::new())
+/// Checks what can be checked before anything is done.
+pub(crate) fn check(plan: &SystemPlan, tree: &Tree) -> Result<(), Error> {
+    if let Some(name) = &plan.hostname {
+        Hostname::parse(name).map_err(|error| Kind::Plan(error.to_string()))?;
+    }
+    let needs_init = plan.grow || !plan.first_boot.is_empty();
+    if needs_init && init(tree).is_none() {
+        let message = "something is to happen at the first boot, and the image has neither systemd nor OpenRC nor System V init";
+        return Err(Kind::Plan(message.to_owned()).into());
+    }
+    files_at_first_boot(plan, tree).map(|_| ())
 }
 
-/// Makes them.
-pub(crate) fn apply(edits: &[Edit], editor: &mut Editor) -> Result<(), Error> {
-    editor.apply(edits)
+fn init(tree: &Tree) -> Option<Init> {
+    Init::of(|path| survey::has(tree, path))
+}
+
+fn refused(source: kiln_image::Error) -> Error {
+    Kind::Plan(source.to_string()).into()
+}
+
+/// What runs at the first boot.
+fn files_at_first_boot(plan: &SystemPlan, tree: &Tree) -> Result<Vec<SystemFile>, Error> {
+    let Some(init) = init(tree) else { return Ok(Vec::new()) };
+    let mut files = Vec::new();
+    if plan.grow {
+        files.extend(grow_root(init));
+    }
+    let has_sshd = survey::program(tree, &["sshd"]).is_some();
+    if plan.has_fresh_ssh_keys() && has_sshd {
+        files.extend(host_keys_at_first_boot(init));
+    }
+    if !plan.first_boot.is_empty() {
+        let numbered = |(index, script): (usize, &super::plan::DiskScript)| {
+            let mut text = script.text.clone();
+            if !text.starts_with(b"#!") {
+                text.splice(0..0, b"#!/bin/sh -e\n".iter().copied());
+            }
+            FirstBootScript { name: format!("script-{}", index + 1), text }
+        };
+        let scripts: Vec<FirstBootScript> = plan.first_boot.iter().enumerate().map(numbered).collect();
+        files.extend(first_boot(&scripts, init).map_err(refused)?);
+    }
+    Ok(files)
+}
+
+/// Makes the changes. `salt` is hashed with plain passwords.
+pub(crate) fn apply(plan: &SystemPlan, editor: &mut Editor, salt: &Salt) -> Result<(), Error> {
+    let files = files_at_first_boot(plan, editor.tree)?;
+    if plan.has_fresh_ssh_keys() {
+        remove(editor, &host_keys())?;
+    }
+    let change = match plan.machine_id.as_ref().unwrap_or(&MachineId::Remove) {
+        MachineId::Keep => None,
+        MachineId::Remove => Some(MachineIdChange::Removed),
+        MachineId::Fixed(id) => Some(MachineIdChange::parse(id).map_err(refused)?),
+    };
+    if let (Some(change), Some(init)) = (change, init(editor.tree)) {
+        let (files, removals) = change.changes(init, survey::has(editor.tree, "var/lib/dbus"));
+        remove(editor, &removals)?;
+        put(editor, files)?;
+    }
+    if let Some(name) = &plan.hostname {
+        let hostname = Hostname::parse(name).map_err(refused)?;
+        let hosts = editor.read("etc/hosts")?.unwrap_or_default();
+        let file = |path: &str, bytes| Edit::File { path: path.to_owned(), mode: 0o644, bytes };
+        let edits =
+            [file("etc/hostname", hostname.hostname_file()), file("etc/hosts", hostname.hosts(&hosts))];
+        editor.apply(&edits)?;
+    }
+    put(editor, files)?;
+    declare_users(plan, editor, salt)
+}
+
+fn remove(editor: &mut Editor, removals: &[Removal]) -> Result<(), Error> {
+    for removal in removals {
+        let names: Vec<String> = survey::names(editor.tree, removal.directory)
+            .into_iter()
+            .filter(|name| removal.matches(name.as_bytes()))
+            .map(str::to_owned)
+            .collect();
+        for name in names {
+            editor.apply(&[Edit::Remove { path: format!("{}/{name}", removal.directory) }])?;
+        }
+    }
+    Ok(())
+}
+
+fn put(editor: &mut Editor, files: Vec<SystemFile>) -> Result<(), Error> {
+    for SystemFile { path, mode, uid, gid, content } in files {
+        let edit = match content {
+            SystemContent::File(bytes) => Edit::File { path: path.clone(), mode, bytes },
+            SystemContent::Symlink(target) => Edit::Symlink { path: path.clone(), target },
+            SystemContent::Directory => Edit::Directory { path: path.clone(), mode, uid, gid },
+        };
+        editor.apply(&[edit])?;
+        if (uid, gid) != (0, 0) {
+            editor.apply(&[Edit::Owner { path, uid, gid }])?;
+        }
+    }
+    Ok(())
+}
+
+const ACCOUNTS: [(&str, u16); 4] =
+    [("etc/passwd", 0o644), ("etc/group", 0o644), ("etc/shadow", 0o640), ("etc/gshadow", 0o640)];
+
+fn declare_users(plan: &SystemPlan, editor: &mut Editor, salt: &Salt) -> Result<(), Error> {
+    if plan.users.is_empty() && plan.groups.is_empty() {
+        return Ok(());
+    }
+    let [passwd, group, shadow, gshadow] = ACCOUNTS.map(|(path, _)| editor.read(path));
+    let before = Accounts {
+        passwd: passwd?.unwrap_or_default(),
+        group: group?.unwrap_or_default(),
+        shadow: shadow?.unwrap_or_default(),
+        gshadow: gshadow?,
+    };
+    let users: Vec<User> =
+        plan.users.iter().map(|user| with_password(user, salt)).collect::<Result<_, _>>()?;
+    let (after, homes) = before.declare(&plan.groups, &users).map_err(refused)?;
+    let texts = [Some(after.passwd), Some(after.group), Some(after.shadow), after.gshadow];
+    for ((path, mode), text) in ACCOUNTS.into_iter().zip(texts) {
+        if let Some(bytes) = text {
+            editor.apply(&[Edit::File { path: path.to_owned(), mode, bytes }])?;
+        }
+    }
+    homes.into_iter().try_for_each(|home| make_home(editor, home))
+}
+
+fn with_password(user: &DiskUser, salt: &Salt) -> Result<User, Error> {
+    let mut declared = user.user.clone();
+    if let Some(given) = &user.password {
+        declared.password = Some(Password::Hashed(password::hashed(given, salt)?));
+    }
+    Ok(declared)
+}
+
+fn make_home(editor: &mut Editor, home: Home) -> Result<(), Error> {
+    let is_new = !home.path.is_empty() && !survey::has(editor.tree, &home.path);
+    if is_new {
+        let Home { path, mode, uid, gid, .. } = &home;
+        let directory = Edit::Directory { path: path.clone(), mode: *mode, uid: *uid, gid: *gid };
+        editor.apply(&[directory])?;
+        if !home.is_system {
+            editor.copy_tree("etc/skel", &home.path, home.uid, home.gid)?;
+        }
+    }
+    put(editor, home.files)
 }

@@ -62,18 +62,19 @@ fn script(scene: &Scene, has_own: bool) -> String {
     };
     // On the file system itself, whose root may be `/boot`.
     let directory = format!("{}/extlinux", scene.boot_prefix);
-    let install = match has_own {
-        // Its C32 modules are beside it, so it is to see its own tree.
-        true => format!(
-            "mount --bind /mnt{prefix} {TREE}/boot\nmount --rbind /dev {TREE}/dev\nmount -t proc proc {TREE}/proc\n\
-             chroot {TREE} extlinux --install --device={device} /boot/extlinux >/dev/null\numount -R {TREE}/proc \
-             {TREE}/dev {TREE}/boot\n",
-            prefix = scene.boot_prefix
-        ),
-        false => format!(
-            "extlinux --install --device={device} {} >/dev/null\n",
-            quote(&format!("/mnt{directory}"))
-        ),
+    let install = match (has_own, scene.boot_prefix) {
+        (false, _) => {
+            format!(
+                "extlinux --install --device={device} {} >/dev/null\n",
+                quote(&format!("/mnt{directory}"))
+            )
+        }
+        // Its own directory is found by going up to where the file system begins: a part of it mounted alone would look
+        // like the whole.
+        (true, "") => {
+            in_root(TREE, &device, &format!("mount --bind /mnt {TREE}/boot\n"), &format!("{TREE}/boot"))
+        }
+        (true, _) => in_root("/mnt", &device, "", ""),
     };
     let mut put_right: Vec<String> = SUPERBLOCK.iter().map(|field| format!("ssv {field}")).collect();
     put_right.push("ssv wtime $SOURCE_DATE_EPOCH".to_owned());
@@ -89,6 +90,14 @@ fn script(scene: &Scene, has_own: bool) -> String {
         "set -eu\nmount -t ext4 -o noload,noatime,nodiscard {device} /mnt\n{install}umount /mnt\ndebugfs -w -f - {device} \
          >/dev/null 2>&1 <<END\n{}\nEND\n",
         put_right.join("\n")
+    )
+}
+
+/// Runs the image's own extlinux.
+fn in_root(root: &str, device: &str, before: &str, also_unmount: &str) -> String {
+    format!(
+        "{before}mount --rbind /dev {root}/dev\nmount -t proc proc {root}/proc\nchroot {root} extlinux --install \
+         --device={device} /boot/extlinux >/dev/null\numount -R {root}/proc {root}/dev {also_unmount}\n"
     )
 }
 
