@@ -189,7 +189,8 @@ fn storage(xml: &mut Xml, adapter: Adapter) {
         Adapter::LsiSas => ("SCSI Controller", "lsilogicsas", resource_type::SCSI_ADAPTER),
         Adapter::ParavirtualScsi => ("SCSI Controller", "VirtualSCSI", resource_type::SCSI_ADAPTER),
         Adapter::Ide => ("IDE Controller", "PIIX4", resource_type::IDE_CONTROLLER),
-        Adapter::Ahci => ("SATA Controller", "AHCI", resource_type::OTHER_STORAGE),
+        // VMware knows no other name, VirtualBox both this and AHCI.
+        Adapter::Ahci => ("SATA Controller", "vmware.sata.ahci", resource_type::OTHER_STORAGE),
     };
     let controller = [
         ("Address", "0"),
