@@ -103,9 +103,11 @@ impl Layout for Disk {
         let (file, entries) = (&self.image.file, self.block_bytes() / ENTRY_BYTES);
         let (index, at) = (block / entries, block % entries);
         let l1_at = self.image.header.l1_offset.saturating_add(index * ENTRY_BYTES);
-        let l2_offset = u64::from_be_bytes(file.entry("the L1 table", l1_at)?) & OFFSET_MASK;
+        let tables_left = self.image.header.l1_entries.saturating_sub(index);
+        let (l2_offset, tables) = file.entry_run("the L1 table", l1_at, tables_left)?;
+        let l2_offset = u64::from_be_bytes(l2_offset) & OFFSET_MASK;
         if l2_offset == 0 {
-            return Ok((self.absent(), entries - at));
+            return Ok((self.absent(), tables * entries - at));
         }
         if !l2_offset.is_multiple_of(self.block_bytes()) {
             return Err(file.corrupt("an L1 entry", l1_at, "its L2 table does not start at a cluster"));

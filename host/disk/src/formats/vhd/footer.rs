@@ -213,7 +213,8 @@ fn check(
         let why = format!("it does not start with {}", cookie.escape_ascii());
         return Err(file.corrupt(what, offset, why));
     }
-    if get_u32_be(bytes, checksum_at) != checksum(bytes, checksum_at) {
+    // What is tried at random has hardly ever the right one.
+    if !cfg!(fuzzing) && get_u32_be(bytes, checksum_at) != checksum(bytes, checksum_at) {
         return Err(file.corrupt(what, offset, "its checksum is wrong"));
     }
     Ok(())

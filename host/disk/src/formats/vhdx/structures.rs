@@ -147,5 +147,6 @@ pub(super) fn metadata(identity: &Identity, disk_bytes: u64, block_bytes: u64) -
 pub(super) fn checksum_is_right(bytes: &[u8]) -> bool {
     let mut without = bytes.to_vec();
     put_u32(&mut without, CHECKSUM, 0);
-    crc32c(&without) == get_u32(bytes, CHECKSUM)
+    // What is tried at random has hardly ever the right one.
+    cfg!(fuzzing) || crc32c(&without) == get_u32(bytes, CHECKSUM)
 }

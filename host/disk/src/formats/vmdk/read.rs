@@ -96,9 +96,11 @@ impl Layout for Disk {
     fn place(&self, block: u64) -> Result<(Place, u64), Error> {
         let entries = self.header.table_entries;
         let directory_at = self.header.directory + block / entries * ENTRY_BYTES;
-        let table = u32::from_le_bytes(self.file.entry("the grain directory", directory_at)?);
+        let tables_left = self.disk_bytes().div_ceil(self.block_bytes() * entries) - block / entries;
+        let (table, tables) = self.file.entry_run("the grain directory", directory_at, tables_left)?;
+        let table = u32::from_le_bytes(table);
         if table == 0 {
-            return Ok((Place::Zero, entries - block % entries));
+            return Ok((Place::Zero, tables * entries - block % entries));
         }
         let at = u64::from(table) * SECTOR_BYTES + block % entries * ENTRY_BYTES;
         let (entry, run) = self.file.entry_run("a grain table", at, entries - block % entries)?;
