@@ -6,6 +6,7 @@ pub mod block;
 pub mod board;
 #[cfg(fuzzing)]
 pub mod channel;
+pub mod disk_format;
 pub mod document;
 pub mod erofs;
 #[cfg(fuzzing)]
