@@ -30,7 +30,7 @@ pub use build_file::{
     Output, Parent, Particular, RootPassword, Source, Squash,
 };
 pub use disk::{
-    Appliance, DiskBytes, DiskForm, DiskOutput, DiskPlan, DiskScript, DiskUser, FileSource, FileSystem,
+    Appliance, ApplianceForm, DiskBytes, DiskForm, DiskOutput, DiskPlan, DiskScript, DiskUser, FileSource, FileSystem,
     FileTarget, Initrd, Loader, MachineId, PartitionPlan, PartitionSize, SystemPlan, Table, Vmware,
     parse_disk_output, parse_disk_path, write_disk,
 };

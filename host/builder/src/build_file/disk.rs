@@ -113,6 +113,7 @@ impl Checker<'_> {
             initrd: self.optional(keys.initrd.as_ref(), parse_initrd)?.unwrap_or_default(),
             scripts: self.disk_scripts(&keys.scripts, "script")?,
             system: self.system(keys)?,
+            is_plain: false,
             toolbox: keys.toolbox.as_ref().map(|toolbox| self.reference(toolbox)).transpose()?,
         };
         complete(&mut plan);

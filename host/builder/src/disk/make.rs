@@ -115,6 +115,14 @@ impl DiskMaker<'_> {
         })
     }
 
+    /// Bytes that a file system with the image's files needs, with some left over.
+    pub fn room_of_tree(&self, image: &StoredImage, slack: u64) -> Result<u64, Error> {
+        let tree = self.tree(image)?;
+        let file_system = self.plan.root().and_then(|root| self.plan.partitions[root].file_system);
+        let file_system = file_system.or(Some(FileSystem::Ext4));
+        Ok(Contents::of(&tree, Tree::ROOT, &[]).room(file_system, slack))
+    }
+
     fn tree(&self, image: &StoredImage) -> Result<Tree, Error> {
         let tree = self.surroundings.store.base(image).and_then(|base| base.tree());
         Ok(tree.map_err(|source| Kind::Store { what: "cannot read the image's files".to_owned(), source })?)
@@ -262,6 +270,9 @@ impl DiskMaker<'_> {
 
     /// The image with what is declared of the system, as a layer.
     fn edit(&self, image: &StoredImage, settled: &[Settled], work: &Work) -> Result<StoredImage, Error> {
+        if self.plan.is_plain {
+            return Ok(image.clone());
+        }
         let identity = Identity { image: &image.image_id, seed: SEED };
         let mut edits = Vec::new();
         if self.plan.root().is_some() {

@@ -10,10 +10,12 @@
 //! file_system  making them, in the toolbox   identity     UUIDs that stay the same
 //! output_keys  where disks go                output       writing them there
 //! appliance    a machine with the disk       kernel       without a loader
+//! chain        a file for each layer
 //! ```
 
 mod appliance;
 mod btrfs;
+mod chain;
 mod checks;
 mod edit;
 mod file;
@@ -33,6 +35,7 @@ mod shell;
 mod survey;
 mod system;
 
+pub(crate) use chain::write as write_chain;
 pub(crate) use checks::{check_plan, complete};
 pub use file::{FileSource, FileTarget};
 pub(crate) use make::{DiskMaker, MadeDisk};
@@ -40,6 +43,6 @@ pub(crate) use output::write;
 pub use output::{DiskBytes, write_disk};
 pub use output_keys::{parse_disk_output, parse_disk_path};
 pub use plan::{
-    Appliance, DiskForm, DiskOutput, DiskPlan, DiskScript, DiskUser, FileSystem, Initrd, Loader, MachineId,
+    Appliance, ApplianceForm, DiskForm, DiskOutput, DiskPlan, DiskScript, DiskUser, FileSystem, Initrd, Loader, MachineId,
     PartitionPlan, PartitionSize, SystemPlan, Table, Vmware,
 };

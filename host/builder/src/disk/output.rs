@@ -65,8 +65,8 @@ pub struct DiskBytes<'a> {
 /// When the disk cannot be read, the output not be written, or its form not hold the disk.
 pub fn write_disk(disk: &DiskBytes, output: &DiskOutput, threads: NonZeroUsize) -> Result<u64, Error> {
     let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
-    if output.form == DiskForm::Kernel {
-        return Err(Kind::Request("a kernel is taken out of an image, not out of a disk".to_owned()).into());
+    if matches!(output.form, DiskForm::Kernel | DiskForm::Chain) {
+        return Err(Kind::Request("this is made of an image, not of a disk".to_owned()).into());
     }
     if output.dest == Path::new("-") {
         let mut stdout = io::stdout();
@@ -100,7 +100,7 @@ fn write_stream(
             vmdk::write_stream_optimized(disk.source, &options, &mut to)
                 .map_err(|error| in_format(output, error))?;
         }
-        DiskForm::Ova(appliance) => appliance::write(disk, output, appliance, threads, &mut to)?,
+        DiskForm::Appliance(appliance) => appliance::write(disk, output, appliance, threads, &mut to)?,
         _ => {
             let why = "is not written from its start to its end, so it needs a file; raw and streamOptimized VMDK do not";
             return Err(Kind::Request(format!("`{}` {why}", format_of(&output.form))).into());
@@ -119,7 +119,7 @@ fn write_into(
         let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
         return Ok(compress(disk.source, compression, threads, file).map_err(failed)?);
     }
-    if let DiskForm::Ova(appliance) = &output.form {
+    if let DiskForm::Appliance(appliance) = &output.form {
         return appliance::write(disk, output, appliance, threads, &mut &*file);
     }
     let options = options(disk, output, threads);
@@ -133,8 +133,8 @@ pub(super) fn in_format(output: &DiskOutput, source: kiln_disk::Error) -> Error 
 fn format_of(form: &DiskForm) -> DiskFormat {
     match form {
         DiskForm::Raw(_) | DiskForm::Kernel => DiskFormat::Raw,
-        DiskForm::Qcow2(_) => DiskFormat::Qcow2,
-        DiskForm::Vmdk(_) | DiskForm::Ova(_) => DiskFormat::Vmdk,
+        DiskForm::Qcow2(_) | DiskForm::Chain => DiskFormat::Qcow2,
+        DiskForm::Vmdk(_) | DiskForm::Appliance(_) => DiskFormat::Vmdk,
         DiskForm::Vhd(_) => DiskFormat::Vhd,
         DiskForm::Vhdx => DiskFormat::Vhdx,
         DiskForm::Vdi => DiskFormat::Vdi,

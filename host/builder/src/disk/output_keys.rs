@@ -1,6 +1,6 @@
 //! Where disks go, as it is written: `type=TYPE,dest=PATH,KEY=VALUE...`, or a path whose ending says the type.
 
-use super::plan::{Appliance, DiskForm, DiskOutput, Vmware};
+use super::plan::{Appliance, ApplianceForm, DiskForm, DiskOutput, Vmware};
 use kiln_disk::formats::{
     qcow2,
     vhd::Layout,
@@ -10,7 +10,7 @@ use kiln_image::compress::Compression;
 use std::cell::RefCell;
 
 /// Words of `type=` that mean a disk, and endings of files that do.
-const TYPES: [(&str, &[&str]); 9] = [
+const TYPES: [(&str, &[&str]); 13] = [
     ("raw", &["raw", "img"]),
     ("disk", &[]),
     ("qcow2", &["qcow2"]),
@@ -19,6 +19,10 @@ const TYPES: [(&str, &[&str]); 9] = [
     ("vhdx", &["vhdx"]),
     ("vdi", &["vdi"]),
     ("ova", &["ova"]),
+    ("xva", &["xva"]),
+    ("vmware-zip", &["zip"]),
+    ("vmware-tar", &["tgz"]),
+    ("qcow2-chain", &[]),
     ("kernel", &[]),
 ];
 
@@ -136,7 +140,11 @@ impl<'t> Keys<'t> {
             }
             "vhdx" => DiskForm::Vhdx,
             "vdi" => DiskForm::Vdi,
-            "ova" => DiskForm::Ova(self.appliance()?),
+            "ova" => self.appliance(ApplianceForm::Ova)?,
+            "xva" => self.appliance(ApplianceForm::Xva)?,
+            "vmware-zip" => self.appliance(ApplianceForm::Zip)?,
+            "vmware-tar" => self.appliance(ApplianceForm::TarGz)?,
+            "qcow2-chain" => DiskForm::Chain,
             "kernel" => DiskForm::Kernel,
             _ => DiskForm::Raw(self.compression(dest)?),
         })
@@ -166,10 +174,11 @@ impl<'t> Keys<'t> {
         Ok(Vmware { subformat, adapter: self.adapter()?, hardware_version: self.number("hardware-version")? })
     }
 
-    fn appliance(&self) -> Result<Appliance, String> {
+    fn appliance(&self, form: ApplianceForm) -> Result<DiskForm, String> {
         let memory = self.get("memory").map(crate::parse_size).transpose()?;
         let is_efi = self.word("firmware", &[("bios", false), ("efi", true)])?;
-        Ok(Appliance {
+        Ok(DiskForm::Appliance(Appliance {
+            form,
             name: self.get("name").map(str::to_owned),
             memory: memory.unwrap_or(MEMORY),
             cpus: self.number("cpus")?.unwrap_or(1),
@@ -179,7 +188,7 @@ impl<'t> Keys<'t> {
                 adapter: self.adapter()?,
                 hardware_version: self.number("hardware-version")?,
             },
-        })
+        }))
     }
 
     fn adapter(&self) -> Result<Adapter, String> {

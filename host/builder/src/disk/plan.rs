@@ -35,6 +35,8 @@ pub struct DiskPlan {
     pub scripts: Vec<DiskScript>,
     /// What people do to systems.
     pub system: SystemPlan,
+    /// The image's files as they are: no `fstab`, no directories that a system needs.
+    pub is_plain: bool,
     /// The image with the tools that make file systems; kiln's own if not given.
     pub toolbox: Option<ImageReference>,
 }
@@ -211,8 +213,10 @@ pub enum DiskForm {
     Vhdx,
     /// VirtualBox's.
     Vdi,
-    /// An OVF package: a machine for VMware and VirtualBox.
-    Ova(Appliance),
+    /// A machine with the disk in it.
+    Appliance(Appliance),
+    /// A directory of qcow2 files, one for each layer of the image, each over the one before.
+    Chain,
     /// A directory with kernel, initial RAM disk and command line, for booting without a loader.
     Kernel,
 }
@@ -228,9 +232,24 @@ pub struct Vmware {
     pub hardware_version: Option<u32>,
 }
 
+/// What a machine comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApplianceForm {
+    /// An OVF package, for VMware and VirtualBox.
+    Ova,
+    /// For XenServer.
+    Xva,
+    /// VMware's description and disk in a zip.
+    Zip,
+    /// VMware's description and disk in a tar, compressed.
+    TarGz,
+}
+
 /// The machine that an appliance describes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appliance {
+    /// What it comes in.
+    pub form: ApplianceForm,
     /// What people see; the file's name without its ending if not given.
     pub name: Option<String>,
     /// Bytes of memory.

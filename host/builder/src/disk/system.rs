@@ -88,6 +88,9 @@ pub(crate) fn apply(plan: &SystemPlan, editor: &mut Editor, salt: &Salt) -> Resu
             [file("etc/hostname", hostname.hostname_file()), file("etc/hosts", hostname.hosts(&hosts))];
         editor.apply(&edits)?;
     }
+    if let (Some(init), false) = (init(editor.tree), files.is_empty()) {
+        remove(editor, &init.removals())?;
+    }
     put(editor, files)?;
     declare_users(plan, editor, salt)
 }

@@ -3,8 +3,9 @@
 use super::{BuildRequest, image::import};
 use crate::{
     Error,
-    disk::{self, DiskMaker, DiskOutput, DiskPlan},
+    disk::{self, DiskForm, DiskMaker, DiskOutput, DiskPlan},
     error::Kind,
+    event::Event,
     guest::Surroundings,
 };
 use kiln_image::manifest::Platform;
@@ -62,6 +63,16 @@ pub(super) fn write(
         let of_image = || image.config.created.as_deref()?.parse().ok();
         let epoch = request.source_date_epoch.or_else(of_image).unwrap_or_default();
         let maker = DiskMaker { request, surroundings, plan, toolbox: &toolbox, epoch };
+        let (chains, outputs): (Vec<&DiskOutput>, Vec<&DiskOutput>) =
+            outputs.into_iter().partition(|output| output.form == DiskForm::Chain);
+        for output in chains {
+            let size = disk::write_chain(&maker, image, &output.dest)?;
+            let (dest, image_id) = (output.dest.display().to_string(), image.image_id.to_string());
+            surroundings.observer.event(Event::Written { dest: &dest, image_id: &image_id, size });
+        }
+        if outputs.is_empty() {
+            continue;
+        }
         let made = maker.make(image)?;
         for output in outputs {
             surroundings.check()?;

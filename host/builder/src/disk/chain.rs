@@ -1,0 +1,97 @@
+//! A file for each layer of an image, each over the one before: as virt-bootstrap makes them.
+//!
+//! Each link is the file system of all layers up to its own, and its file holds the clusters in which that differs from
+//! the link below. So every link boots, or is mounted, as the image would be without the layers above; and two images
+//! with the same lower layers have the same lower links.
+
+use super::{
+    DiskMaker,
+    file::{FileSource, FileTarget},
+    identity::{Identity, format_uuid},
+    plan::{DiskPlan, FileSystem, MachineId, PartitionPlan, PartitionSize, SystemPlan, Table},
+};
+use crate::{Error, error::Kind};
+use kiln_disk::formats::{self, DiskFormat, Options, qcow2};
+use kiln_store::StoredImage;
+use kiln_transport::PendingFile;
+use std::path::Path;
+
+/// Room that is left on each, unless the plan says how large they are.
+const SLACK: u64 = 256 << 20;
+
+/// Writes `layer-0.qcow2`, `layer-1.qcow2` and so on into a directory.
+pub(crate) fn write(maker: &DiskMaker, image: &StoredImage, directory: &Path) -> Result<u64, Error> {
+    let failed = |source| Kind::DiskOutput { dest: directory.to_owned(), source };
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let size = size(maker, image)?;
+    let (mut below, mut total) = (None, 0);
+    for number in 0..image.layers.len() {
+        maker.surroundings.check()?;
+        let part = up_to(image, number);
+        let plan = plan(maker.plan, image, size);
+        let made = DiskMaker { plan: &plan, ..*maker }.make(&part)?;
+        let name = format!("layer-{number}.qcow2");
+        maker.surroundings.phase(&format!("writing {name}"));
+        let source = FileSource::new(made.file).map_err(failed)?;
+        let backing = below.as_ref().map(|disk: &FileSource| qcow2::Backing {
+            file_name: format!("layer-{}.qcow2", number - 1),
+            format: DiskFormat::Qcow2,
+            disk,
+        });
+        let options = Options::Qcow2(qcow2::Options { backing, ..qcow2::Options::default() });
+        let dest = directory.join(&name);
+        let failed = |source| Kind::DiskOutput { dest: dest.clone(), source };
+        let pending = PendingFile::create(&dest).map_err(failed)?;
+        formats::write(&source, &options, &mut FileTarget(pending.file()))
+            .map_err(|source| Kind::Disk { what: format!("cannot write {}", dest.display()), source })?;
+        total += pending.commit().map_err(failed)?;
+        below = Some(source);
+    }
+    Ok(total)
+}
+
+/// All links are as large as the fullest needs.
+fn size(maker: &DiskMaker, image: &StoredImage) -> Result<u64, Error> {
+    if let Some(size) = maker.plan.size {
+        return Ok(size);
+    }
+    let mut most = 0;
+    for number in 0..image.layers.len() {
+        most = most.max(maker.room_of_tree(&up_to(image, number), SLACK)?);
+    }
+    Ok(most)
+}
+
+fn up_to(image: &StoredImage, number: usize) -> StoredImage {
+    let mut part = image.clone();
+    part.layers.truncate(number + 1);
+    part.config.rootfs.diff_ids.truncate(number + 1);
+    part
+}
+
+/// One file system and nothing else, with the image's files as they are.
+fn plan(of_image: &DiskPlan, image: &StoredImage, size: u64) -> DiskPlan {
+    let root = of_image.root().map(|index| &of_image.partitions[index]);
+    // The lowest layer, which chains may share, says who they are.
+    let lowest = image.layers.first().map_or(image.image_id, |layer| layer.diff_id);
+    let uuid = Identity { image: &lowest, seed: "chain" }.uuid("file system");
+    let partition = PartitionPlan {
+        size: PartitionSize::Rest,
+        file_system: root.and_then(|root| root.file_system).or(Some(FileSystem::Ext4)),
+        label: root.and_then(|root| root.label.clone()),
+        uuid: Some(root.and_then(|root| root.uuid.clone()).unwrap_or_else(|| format_uuid(&uuid))),
+        mount: Some("/".to_owned()),
+        mkfs_options: root.map(|root| root.mkfs_options.clone()).unwrap_or_default(),
+        ..PartitionPlan::default()
+    };
+    let system =
+        SystemPlan { machine_id: Some(MachineId::Keep), keeps_ssh_keys: true, ..SystemPlan::default() };
+    DiskPlan {
+        size: Some(size),
+        table: Table::None,
+        partitions: vec![partition],
+        system,
+        is_plain: true,
+        ..DiskPlan::default()
+    }
+}
