@@ -231,3 +231,26 @@ fn ethernet(xml: &mut Xml, card: NetworkCard) {
     ];
     item(xml, &ethernet);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Other bytes here are other bytes of every OVA.
+    #[test]
+    fn the_bytes_of_a_descriptor() {
+        let machine = Machine {
+            description: "<made> by kiln".to_owned(),
+            firmware: Firmware::Efi,
+            processors: 2,
+            ..Machine::new("Debian & more")
+        };
+        let disk = DiskFile {
+            href: "debian-disk1.vmdk",
+            length: 65_536,
+            capacity: 1 << 30,
+            populated: Some(1 << 20),
+        };
+        assert_eq!(descriptor(&machine, &disk), include_str!("../../tests/package/debian.ovf"));
+    }
+}
