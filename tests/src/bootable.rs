@@ -119,7 +119,7 @@ pub fn boot(disk: &Path, format: &str, firmware: Firmware) -> String {
 /// With the end of the console, when the system does not come up.
 pub fn boot_machine(arguments: &[&str], firmware: Firmware) -> String {
     let mut command = tool("timeout");
-    command.args([PATIENCE, "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-m", "1024"]);
+    command.args([PATIENCE, "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "1024"]);
     command.args(["-nographic", "-no-reboot", "-net", "none"]).args(arguments);
     if firmware == Firmware::Efi {
         command.args(["-bios", "/usr/share/ovmf/OVMF.fd"]);

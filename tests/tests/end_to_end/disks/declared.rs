@@ -4,7 +4,8 @@ use super::{build, check_file_system, partition, root};
 use kiln_tests::{Engine, Firmware, Room, System, boot, on_every_engine, tool_output};
 use std::path::Path;
 
-on_every_engine! { what_is_declared_holds, mounts_and_processes_left_behind_harm_nobody, output_of_failed_scripts_is_kept }
+on_every_engine! {
+passwords_and_owners_are_on_the_disk, what_is_declared_holds, mounts_and_processes_left_behind_harm_nobody, output_of_failed_scripts_is_kept }
 
 const DECLARED: &str = r#"
 table = 'mbr'
@@ -89,4 +90,24 @@ fn output_of_failed_scripts_is_kept(engine: Engine) {
     let output = format!("type=raw,dest={}", room.path("disk.raw").display());
     let kiln = kiln_tests::disk_kiln(&room).args(["build", "-o", &output]).engine(engine).arg(context);
     kiln.run().fails().says("script 2 exited with code 3").says("what went wrong").leaves_nothing();
+}
+
+/// Keys of the image, as the disk has them.
+fn passwords_and_owners_are_on_the_disk(engine: Engine) {
+    let room = Room::new();
+    room.write("context/tree/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
+    room.write("context/tree/etc/owned", "owned");
+    let hash =
+        "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/";
+    let build_file = format!(
+        "contents = ['tree']\nroot-password = {{ hash = '{hash}' }}\nuid-map = ['0:1000:1']\ngid-map = ['0:1000:1']\n[disk]\ntable = \
+         'none'\n[[disk.partition]]\nfilesystem = 'ext4'\nmount = '/'\n"
+    );
+    let context = room.context("context", None, &build_file);
+    let raw = room.path("disk.raw");
+    let output = format!("type=raw,dest={}", raw.display());
+    kiln_tests::disk_kiln(&room).args(["build", "-o", &output]).engine(engine).arg(context).run().succeeds();
+    check_file_system("ext4", &raw);
+    assert!(cat(&raw, "/etc/shadow").starts_with(&format!("root:{hash}:")), "{}", cat(&raw, "/etc/shadow"));
+    assert!(stat(&raw, "/etc/owned").contains("User:  1000   Group:  1000"), "{}", stat(&raw, "/etc/owned"));
 }

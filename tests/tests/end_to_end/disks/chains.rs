@@ -1,0 +1,58 @@
+//! qcow2 files over one another, one for each layer.
+
+use super::{check_file_system, same_disk};
+use kiln_tests::{Engine, Room, disk_kiln, on_every_engine, tool_output};
+
+on_every_engine! { each_link_is_the_union_of_its_layers }
+
+const BUILD_FILE: &str = "
+    [[image]]
+    [[image.layer]]
+    contents = ['one']
+    [[image.layer]]
+    contents = ['two']
+    delete = ['/etc/gone']
+    [image.disk]
+    [[image.disk.partition]]
+    filesystem = 'ext4'
+    mount = '/'
+";
+
+fn each_link_is_the_union_of_its_layers(engine: Engine) {
+    let room = Room::new();
+    room.write("context/one/etc/kept", "kept".repeat(10_000));
+    room.write("context/one/etc/gone", "gone");
+    room.write("context/one/etc/changed", "before");
+    room.write("context/two/etc/changed", "after");
+    let context = room.context("context", None, BUILD_FILE);
+    let output = format!("type=qcow2-chain,dest={}", room.path("chain").display());
+    disk_kiln(&room).args(["build", "-o", &output]).engine(engine).arg(context).run().succeeds();
+
+    let path = |name: &str| room.path(name).display().to_string();
+    let info = tool_output("qemu-img", &["info", "--output=json", &path("chain/layer-1.qcow2")]);
+    let info: serde_json::Value = serde_json::from_slice(&info).expect("qemu-img writes JSON");
+    assert_eq!(info["backing-filename"], "layer-0.qcow2");
+    assert_eq!(info["backing-filename-format"], "qcow2");
+    let wanted: [&[(&str, &str)]; 2] = [
+        &[("/etc/changed", "before"), ("/etc/gone", "gone"), ("/etc/kept", "kept")],
+        &[("/etc/changed", "after"), ("/etc/gone", ""), ("/etc/kept", "kept")],
+    ];
+    for (number, files) in wanted.iter().enumerate() {
+        let link = format!("chain/layer-{number}.qcow2");
+        let raw = format!("layer-{number}.raw");
+        tool_output("qemu-img", &["check", "-q", &path(&link)]);
+        tool_output("qemu-img", &["convert", "-O", "raw", &path(&link), &path(&raw)]);
+        check_file_system("ext4", &room.path(&raw));
+        for (file, text) in *files {
+            let found = tool_output("debugfs", &["-R", &format!("cat {file}"), &path(&raw)]);
+            let found = String::from_utf8_lossy(&found).into_owned();
+            assert!(
+                found.starts_with(text) && found.is_empty() == text.is_empty(),
+                "{link}: {file}: {found:.20}"
+            );
+        }
+        // kiln reads chains, too.
+        room.kiln().args(["convert", &path(&link), &path("back.raw")]).run().succeeds();
+        same_disk(&room.path("back.raw"), "raw", &room.path(&raw));
+    }
+}
