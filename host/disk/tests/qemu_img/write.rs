@@ -223,7 +223,7 @@ fn dense_data() {
     let sample = Sample::new();
     check_all(
         &sample,
-        &sample.raw("disk", 40 * MIB, &[(0, 20 << 20, Fill::Text), (24 * MIB, 12 << 20, Fill::Noise(5))]),
+        &sample.raw("disk", 40 * MIB, &[(0, 6 << 20, Fill::Text), (24 * MIB, 3 << 20, Fill::Noise(5))]),
     );
 }
 
