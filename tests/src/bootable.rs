@@ -55,15 +55,14 @@ pub enum Firmware {
     Efi,
 }
 
-/// A unit that prints the marker, with what is mounted where, and powers off.
+/// A unit that prints the marker, with what is mounted where, and powers off. By way of the kernel's log: a getty that starts
+/// meanwhile would hang up the terminal.
 const UNIT: &str = r#"[Unit]
 Description=Tells that the system is up
 After=local-fs.target
 [Service]
 Type=oneshot
-StandardOutput=tty
-TTYPath=/dev/ttyS0
-ExecStart=/bin/sh -c 'echo "KILN-MARKER root=$$(findmnt -no FSTYPE /) mounts=$$(findmnt -rno TARGET --real | tr "\n" ",") host=$$(cat /etc/hostname 2>/dev/null) id=$$(cat /etc/machine-id) failed=$$(systemctl --failed --no-legend --plain | cut -d" " -f1 | tr "\n" ",") size=$$(df --output=size -BM / | tail -1 | tr -d " ") efi=$$(test -d /sys/firmware/efi && echo yes || echo no)"'
+ExecStart=/bin/sh -c 'echo "<1>KILN-MARKER root=$$(findmnt -no FSTYPE /) mounts=$$(findmnt -rno TARGET --real | tr "\n" ",") host=$$(cat /etc/hostname 2>/dev/null) id=$$(cat /etc/machine-id) failed=$$(systemctl --failed --no-legend --plain | cut -d" " -f1 | tr "\n" ",") size=$$(df --output=size -BM / | tail -1 | tr -d " ") efi=$$(test -d /sys/firmware/efi && echo yes || echo no)" > /dev/kmsg'
 ExecStartPost=/bin/systemctl poweroff --no-block
 "#;
 
@@ -81,8 +80,10 @@ pub fn disk_context(room: &Room, name: &str, system: System, disk: &str) -> Path
         std::os::unix::fs::symlink("../kiln-marker.service", link).expect("a link can be made");
     }
     let base = system.rootfs();
+    // New ones take a minute of an emulated machine.
+    let keys = if disk.contains("ssh-host-keys") { "" } else { "ssh-host-keys = 'keep'\n" };
     let text = format!(
-        "from = \"rootfs:{}\"\ncontents = [\"tree\"]\n[disk]\nkernel-options = \"{KERNEL_OPTIONS}\"\n{disk}\n",
+        "from = \"rootfs:{}\"\ncontents = [\"tree\"]\n[disk]\nkernel-options = \"{KERNEL_OPTIONS}\"\n{keys}{disk}\n",
         base.display()
     );
     room.write(&format!("{name}/kiln.toml"), text);

@@ -30,9 +30,9 @@ pub use build_file::{
     Output, Parent, Particular, RootPassword, Source, Squash,
 };
 pub use disk::{
-    Appliance, ApplianceForm, DiskBytes, DiskForm, DiskOutput, DiskPlan, DiskScript, DiskUser, FileSource, FileSystem,
-    FileTarget, Initrd, Loader, MachineId, PartitionPlan, PartitionSize, SystemPlan, Table, Vmware,
-    parse_disk_output, parse_disk_path, write_disk,
+    Appliance, ApplianceForm, DiskBytes, DiskForm, DiskOutput, DiskPlan, DiskScript, DiskUser, FileSource,
+    FileSystem, FileTarget, Initrd, Loader, MachineId, PartitionPlan, PartitionSize, SystemPlan, Table,
+    Vmware, parse_disk_output, parse_disk_path, write_disk,
 };
 pub use error::{Class, Error};
 pub use event::{Event, Observer};

@@ -8,9 +8,7 @@ use super::{
 use crate::{Error, error::Kind};
 use kiln_disk::{
     formats::vmdk::{self, write_stream_optimized},
-    package::{
-        Adapter, ArchiveFormat, Delivery, Firmware, Machine, Member, Ova, OvaDisk, Xva, XvaBoot, vmx,
-    },
+    package::{Adapter, ArchiveFormat, Delivery, Firmware, Machine, Member, Ova, OvaDisk, Xva, XvaBoot, vmx},
 };
 use std::{
     io::{BufWriter, Write},
@@ -59,7 +57,9 @@ pub(crate) fn write(
                 ApplianceForm::Zip => ArchiveFormat::Zip,
                 _ => ArchiveFormat::TarGzip(CHUNK_LEVEL),
             };
-            Delivery { directory: &base, members: &members, mtime, threads }.write(format, to).map_err(in_format)
+            Delivery { directory: &base, members: &members, mtime, threads }
+                .write(format, to)
+                .map_err(in_format)
         }
     }
 }
@@ -73,8 +73,10 @@ fn stream_optimized(
 ) -> Result<FileSource, Error> {
     let failed = |source| Kind::DiskFile { source };
     let file = tempfile::tempfile().map_err(failed)?;
-    let options =
-        vmdk::Options { file_name: name.to_owned(), ..vmdk_options(disk, output, &appliance.vmware, threads) };
+    let options = vmdk::Options {
+        file_name: name.to_owned(),
+        ..vmdk_options(disk, output, &appliance.vmware, threads)
+    };
     let mut buffered = BufWriter::with_capacity(BUFFER_SIZE, &file);
     write_stream_optimized(disk.source, &options, &mut buffered).map_err(|error| in_format(output, error))?;
     buffered.flush().map_err(failed)?;
@@ -85,7 +87,8 @@ fn stream_optimized(
 /// The file's name without its ending, of which the members' names are made.
 fn file_name(output: &DiskOutput) -> String {
     let name = output.dest.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let stem = [".ova", ".xva", ".zip", ".tar.gz", ".tgz"].iter().find_map(|ending| name.strip_suffix(ending));
+    let stem =
+        [".ova", ".xva", ".zip", ".tar.gz", ".tgz"].iter().find_map(|ending| name.strip_suffix(ending));
     let stem = stem.unwrap_or(&name).trim_matches('-');
     if stem.is_empty() { "disk".to_owned() } else { stem.to_owned() }
 }

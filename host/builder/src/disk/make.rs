@@ -17,7 +17,7 @@ use super::{
     file_system::{Filling, Making, Masked},
     fstab,
     identity::{Identity, Uuid, parse_uuid},
-    initrd,
+    initrd, iso,
     layout::{self, Layout},
     loader::{self, BootCode, Scene, Task, Work},
     plan::{DiskPlan, FileSystem, PartitionSize, Table, is_writable},
@@ -115,6 +115,33 @@ impl DiskMaker<'_> {
         })
     }
 
+    /// Makes a live system of the image, on an ISO 9660 file system. The plan is [`iso::plan`]'s.
+    pub fn make_iso(&self, image: &StoredImage, label: &str) -> Result<MadeDisk, Error> {
+        let toolbox = self.tree(self.toolbox)?;
+        let tree = self.tree(image)?;
+        iso::check(self.plan, &tree, &toolbox)?;
+        let identity = Identity { image: &image.image_id, seed: SEED };
+        let work = self.work(&tree, &toolbox, &survey::kernels(&tree), identity, &[])?;
+        let edited = self.edit(image, &[], &work)?;
+        let file = packing::temporary_file(self.surroundings.store)?;
+        let failed = |source| scratch::write_failed(self.surroundings.store, source);
+        file.set_len(iso::room(self, &edited)?).map_err(failed)?;
+        let finished = self.prepare(&edited, &file, identity, &[], &work)?;
+        let kernels = survey::kernels(&self.tree(&finished)?);
+        // What was prepared may be larger than what it was prepared from.
+        file.set_len(iso::room(self, &finished)?).map_err(failed)?;
+        let uuid = Identity { image: &finished.image_id, seed: "file" }.uuid("iso");
+        let serial = u32::from_be_bytes([uuid[0], uuid[1], uuid[2], uuid[3]]);
+        let script = iso::script(self.plan, &kernels, label, self.epoch.unix_seconds(), serial);
+        let step = self.step(Stage::Disk, &Task { name: "live system".to_owned(), script }, &[]);
+        self.surroundings.phase("making the live system");
+        let target = Target { serial: TARGET.to_owned(), mounts: Vec::new(), links: Vec::new() };
+        self.run(&finished, &file, vec![step], target, false, &mut Nothing)?;
+        iso::cut(&file).map_err(failed)?;
+        let command_line = String::new();
+        Ok(MadeDisk { file, kernels, command_line, uuid, image: finished, epoch: self.epoch })
+    }
+
     /// Bytes that a file system with the image's files needs, with some left over.
     pub fn room_of_tree(&self, image: &StoredImage, slack: u64) -> Result<u64, Error> {
         let tree = self.tree(image)?;
@@ -169,9 +196,21 @@ impl DiskMaker<'_> {
         self.layout(tree, identity, settled)?;
         self.check_file_systems(toolbox)?;
         super::system::check(&self.plan.system, tree)?;
-        let scene = self.scene(tree, toolbox, &kernels, identity, settled);
+        self.work(tree, toolbox, &kernels, identity, settled)
+    }
+
+    /// What runs, and where.
+    fn work(
+        &self,
+        tree: &Tree,
+        toolbox: &Tree,
+        kernels: &[Kernel],
+        identity: Identity,
+        settled: &[Settled],
+    ) -> Result<Work, Error> {
+        let scene = self.scene(tree, toolbox, kernels, identity, settled);
         let mut work = Work::default();
-        for (name, script) in initrd::steps(self.plan, tree, &kernels).map_err(|why| self.wrong(why))? {
+        for (name, script) in initrd::steps(self.plan, tree, kernels).map_err(|why| self.wrong(why))? {
             work.in_image.push(Task { name, script });
         }
         for script in &self.plan.scripts {
@@ -275,7 +314,7 @@ impl DiskMaker<'_> {
         }
         let identity = Identity { image: &image.image_id, seed: SEED };
         let mut edits = Vec::new();
-        if self.plan.root().is_some() {
+        if self.plan.root().is_some() || self.plan.partitions.is_empty() {
             // What an init mounts over, and container images often lack.
             edits.extend(DIRECTORIES.map(|(path, mode)| Edit::Directory {
                 path: path.to_owned(),
@@ -350,8 +389,10 @@ impl DiskMaker<'_> {
             return Ok(image.clone());
         }
         let tree = self.tree(image)?;
-        let layout = self.layout(&tree, identity, settled)?;
-        self.write_table(file, &layout)?;
+        if !self.plan.partitions.is_empty() {
+            let layout = self.layout(&tree, identity, settled)?;
+            self.write_table(file, &layout)?;
+        }
         let variables = self.variables(image);
         let step = |stage, task: &Task| self.step(stage, task, &variables);
         let mut steps = Vec::new();

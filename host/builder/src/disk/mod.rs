@@ -10,7 +10,7 @@
 //! file_system  making them, in the toolbox   identity     UUIDs that stay the same
 //! output_keys  where disks go                output       writing them there
 //! appliance    a machine with the disk       kernel       without a loader
-//! chain        a file for each layer
+//! chain        a file for each layer         iso          a live system
 //! ```
 
 mod appliance;
@@ -23,6 +23,7 @@ mod file_system;
 mod fstab;
 mod identity;
 mod initrd;
+mod iso;
 mod kernel;
 mod layout;
 mod loader;
@@ -38,11 +39,12 @@ mod system;
 pub(crate) use chain::write as write_chain;
 pub(crate) use checks::{check_plan, complete};
 pub use file::{FileSource, FileTarget};
+pub(crate) use iso::{label as iso_label, plan as iso_plan};
 pub(crate) use make::{DiskMaker, MadeDisk};
 pub(crate) use output::write;
 pub use output::{DiskBytes, write_disk};
 pub use output_keys::{parse_disk_output, parse_disk_path};
 pub use plan::{
-    Appliance, ApplianceForm, DiskForm, DiskOutput, DiskPlan, DiskScript, DiskUser, FileSystem, Initrd, Loader, MachineId,
-    PartitionPlan, PartitionSize, SystemPlan, Table, Vmware,
+    Appliance, ApplianceForm, DiskForm, DiskOutput, DiskPlan, DiskScript, DiskUser, FileSystem, Initrd,
+    Loader, MachineId, PartitionPlan, PartitionSize, SystemPlan, Table, Vmware,
 };

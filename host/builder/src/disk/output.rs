@@ -45,7 +45,7 @@ fn write_file(disk: &MadeDisk, output: &DiskOutput, threads: NonZeroUsize) -> Re
     let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
     let source = disk.file.try_clone().and_then(FileSource::new).map_err(failed)?;
     let bytes = DiskBytes { source: &source, identity: disk.uuid, epoch_s: disk.epoch.unix_seconds() };
-    write_disk(&bytes, output, threads)
+    write_bytes(&bytes, output, threads)
 }
 
 /// A disk's bytes, with what some formats say besides.
@@ -64,10 +64,14 @@ pub struct DiskBytes<'a> {
 /// # Errors
 /// When the disk cannot be read, the output not be written, or its form not hold the disk.
 pub fn write_disk(disk: &DiskBytes, output: &DiskOutput, threads: NonZeroUsize) -> Result<u64, Error> {
-    let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
-    if matches!(output.form, DiskForm::Kernel | DiskForm::Chain) {
+    if matches!(output.form, DiskForm::Kernel | DiskForm::Chain | DiskForm::Iso) {
         return Err(Kind::Request("this is made of an image, not of a disk".to_owned()).into());
     }
+    write_bytes(disk, output, threads)
+}
+
+fn write_bytes(disk: &DiskBytes, output: &DiskOutput, threads: NonZeroUsize) -> Result<u64, Error> {
+    let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
     if output.dest == Path::new("-") {
         let mut stdout = io::stdout();
         write_stream(disk, output, threads, &mut stdout)?;
@@ -91,7 +95,7 @@ fn write_stream(
     mut to: impl Write + Send,
 ) -> Result<(), Error> {
     match &output.form {
-        DiskForm::Raw(None) => stream(disk.source, &mut to).map_err(Kind::Output)?,
+        DiskForm::Raw(None) | DiskForm::Iso => stream(disk.source, &mut to).map_err(Kind::Output)?,
         DiskForm::Raw(Some(compression)) => {
             compress(disk.source, *compression, threads, to).map_err(Kind::Output)?
         }
@@ -132,7 +136,7 @@ pub(super) fn in_format(output: &DiskOutput, source: kiln_disk::Error) -> Error 
 
 fn format_of(form: &DiskForm) -> DiskFormat {
     match form {
-        DiskForm::Raw(_) | DiskForm::Kernel => DiskFormat::Raw,
+        DiskForm::Raw(_) | DiskForm::Kernel | DiskForm::Iso => DiskFormat::Raw,
         DiskForm::Qcow2(_) | DiskForm::Chain => DiskFormat::Qcow2,
         DiskForm::Vmdk(_) | DiskForm::Appliance(_) => DiskFormat::Vmdk,
         DiskForm::Vhd(_) => DiskFormat::Vhd,

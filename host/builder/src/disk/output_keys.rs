@@ -10,7 +10,7 @@ use kiln_image::compress::Compression;
 use std::cell::RefCell;
 
 /// Words of `type=` that mean a disk, and endings of files that do.
-const TYPES: [(&str, &[&str]); 13] = [
+const TYPES: [(&str, &[&str]); 14] = [
     ("raw", &["raw", "img"]),
     ("disk", &[]),
     ("qcow2", &["qcow2"]),
@@ -23,6 +23,7 @@ const TYPES: [(&str, &[&str]); 13] = [
     ("vmware-zip", &["zip"]),
     ("vmware-tar", &["tgz"]),
     ("qcow2-chain", &[]),
+    ("iso", &["iso"]),
     ("kernel", &[]),
 ];
 
@@ -145,6 +146,7 @@ impl<'t> Keys<'t> {
             "vmware-zip" => self.appliance(ApplianceForm::Zip)?,
             "vmware-tar" => self.appliance(ApplianceForm::TarGz)?,
             "qcow2-chain" => DiskForm::Chain,
+            "iso" => DiskForm::Iso,
             "kernel" => DiskForm::Kernel,
             _ => DiskForm::Raw(self.compression(dest)?),
         })

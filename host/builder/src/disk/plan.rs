@@ -215,6 +215,8 @@ pub enum DiskForm {
     Vdi,
     /// A machine with the disk in it.
     Appliance(Appliance),
+    /// A live system that boots from CDs and disks.
+    Iso,
     /// A directory of qcow2 files, one for each layer of the image, each over the one before.
     Chain,
     /// A directory with kernel, initial RAM disk and command line, for booting without a loader.

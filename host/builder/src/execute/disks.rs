@@ -70,6 +70,15 @@ pub(super) fn write(
             let (dest, image_id) = (output.dest.display().to_string(), image.image_id.to_string());
             surroundings.observer.event(Event::Written { dest: &dest, image_id: &image_id, size });
         }
+        let (isos, outputs): (Vec<&DiskOutput>, Vec<&DiskOutput>) =
+            outputs.into_iter().partition(|output| output.form == DiskForm::Iso);
+        if !isos.is_empty() {
+            let (label, plan) = (disk::iso_label(plan)?, disk::iso_plan(plan));
+            let made = DiskMaker { plan: &plan, ..maker }.make_iso(image, &label)?;
+            for output in isos {
+                disk::write(&made, output, request.threads, surroundings)?;
+            }
+        }
         if outputs.is_empty() {
             continue;
         }

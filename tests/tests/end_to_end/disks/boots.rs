@@ -15,7 +15,7 @@ on_every_engine! {
     grub_for_bios_on_an_mbr_boots_from_every_format, grub_for_uefi_and_bios_on_one_gpt, extlinux_on_an_mbr,
     extlinux_with_a_boot_partition_on_a_gpt, systemd_boot_with_kernels_on_the_esp, a_unified_kernel_image,
     xfs_root_with_swap, btrfs_root, dracut_makes_the_initial_ram_disk, grub_legacy, squashfs_root_without_a_table,
-    the_toolbox_serves_images_without_loaders,
+    the_toolbox_serves_images_without_loaders, a_live_system_boots_from_cds_and_disks,
 }
 
 fn grub_for_bios_on_an_mbr_boots_from_every_format(engine: Engine) {
@@ -177,4 +177,24 @@ fn the_toolbox_serves_images_without_loaders(engine: Engine) {
     let raw = room.path("disk.raw");
     assert_up(&boot(&raw, "raw", Firmware::Bios), &["root=ext4", "efi=no"]);
     assert_up(&boot(&raw, "raw", Firmware::Efi), &["root=ext4", "efi=yes"]);
+}
+
+/// One file, as a CD and as a disk, with BIOS and UEFI.
+fn a_live_system_boots_from_cds_and_disks(engine: Engine) {
+    let room = Room::new();
+    build(
+        &room,
+        System::Debian,
+        engine,
+        &format!("boot = []\n{}", root("ext4")),
+        &["type=iso,dest=live.iso"],
+    );
+    let iso = room.path("live.iso");
+    let cd = format!("file={},format=raw,media=cdrom,readonly=on", iso.display());
+    for firmware in [Firmware::Bios, Firmware::Efi] {
+        let line = boot_machine(&["-drive", &cd], firmware);
+        assert!(line.contains("root=iso9660"), "{line}");
+    }
+    let line = boot(&iso, "raw", Firmware::Bios);
+    assert!(line.contains("root=iso9660"), "{line}");
 }

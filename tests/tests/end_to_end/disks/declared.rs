@@ -11,6 +11,7 @@ const DECLARED: &str = r#"
 table = 'mbr'
 boot = ['grub-bios']
 hostname = 'declared'
+ssh-host-keys = 'remove'
 machine-id = '0123456789abcdef0123456789abcdef'
 grow = true
 first-boot = ['touch /var/first-boot-was-here']
