@@ -243,7 +243,7 @@ fn mistakes_are_shown_where_they_are() {
         ("[config]\nHealthcheck = { Interval = 5 }\n", "2:28", "a duration is 0 or at least 1ms"),
         ("[config]\nMemory = 'x'\n", "2:10", "`x` is no size"),
         ("[config]\nCpuShares = -1\n", "2:13", "this is at least 0"),
-        ("[[output]]\ntype = 'zip'\ndest = 'x'\n", "2:8", "unknown type `zip`"),
+        ("[[output]]\ntype = 'floppy'\ndest = 'x'\n", "2:8", "unknown type `floppy`"),
         ("[[output]]\ntype = 'oci'\ndest = 'x'\nimages = ['y']\n", "4:11", "there is no image `y`"),
         ("contents = [{ image = 'missing' }]\n", "1:23", "No such file or directory"),
     ] {

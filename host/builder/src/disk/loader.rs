@@ -20,6 +20,7 @@ use super::{
     plan::{DiskPlan, Loader, Table},
     survey::{self, Kernel},
 };
+use crate::Error;
 use kiln_image::tree::Tree;
 
 /// The disk that is made, as the VM sees it: it is the first one.
@@ -119,12 +120,11 @@ pub(crate) fn work(loader: Loader, scene: &Scene) -> Result<Work, String> {
     }
 }
 
+/// Reads a file of the image, or with `true` of the toolbox.
+pub(crate) type Read<'r> = &'r mut dyn FnMut(&str, bool) -> Result<Vec<u8>, Error>;
+
 /// What is put into the tree once initial RAM disks are made, and nothing runs in it any more.
-pub(crate) fn late_edits(
-    loader: Loader,
-    scene: &Scene,
-    read: &mut dyn FnMut(&str, bool) -> Result<Vec<u8>, crate::Error>,
-) -> Result<Vec<Edit>, crate::Error> {
+pub(crate) fn late_edits(loader: Loader, scene: &Scene, read: Read) -> Result<Vec<Edit>, Error> {
     match loader {
         Loader::GrubBios | Loader::GrubEfi => Ok(grub::configuration(scene)),
         Loader::GrubLegacy => Ok(legacy::configuration(scene)),

@@ -80,10 +80,10 @@ fn chosen(request: &BuildRequest, ids: &[String]) -> Result<Vec<usize>, Error> {
         let found = named.or_else(|| id.parse().ok().filter(|index| *index < images.len()));
         let known: Vec<&str> = images.iter().map(|image| image.id.as_str()).collect();
         found.ok_or_else(|| {
-            Kind::Request(format!(
+            Error::from(Kind::Request(format!(
                 "there is no image `{id}` in the build file; there are {}",
                 known.join(", ")
-            ))
+            )))
         })
     };
     let mut found: Vec<usize> = ids.iter().map(find).collect::<Result<_, _>>()?;

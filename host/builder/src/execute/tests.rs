@@ -68,6 +68,8 @@ impl Bench {
             file: BuildFile::read(&path).unwrap(),
             names: Vec::new(),
             outputs: outputs.iter().map(|output| crate::parse_output(output).unwrap()).collect(),
+            disk_outputs: Vec::new(),
+            toolbox: Toolbox(Box::new(|_, _| Err("there is none".into()))),
             targets: Vec::new(),
             source_date_epoch: None,
             guest: GuestSettings {

@@ -3,7 +3,7 @@
 //! [Boot Loader Specification](https://uapi-group.org/specifications/specs/boot_loader_specification/),
 //! [Unified Kernel Image](https://uapi-group.org/specifications/specs/unified_kernel_image/).
 
-use super::Scene;
+use super::{Read, Scene};
 use crate::{
     Error,
     disk::{edit::Edit, plan::Loader},
@@ -16,9 +16,6 @@ const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 /// Where firmware looks on a disk it knows nothing of
 /// ([UEFI 2.10, 3.5.1.1](https://uefi.org/specs/UEFI/2.10/03_Boot_Manager.html#removable-media-boot-behavior)).
 const REMOVABLE: &str = "EFI/BOOT/BOOTX64.EFI";
-
-/// A file's bytes, of the image or else of the toolbox.
-type Read<'r> = &'r mut dyn FnMut(&str, bool) -> Result<Vec<u8>, Error>;
 
 pub(super) fn check(loader: Loader, scene: &Scene) -> Result<(), String> {
     let (path, what) = match loader {
