@@ -24,7 +24,7 @@ use std::{
 const MARK: &str = "KILN_TEST_MARK";
 
 /// No run takes longer than this, even on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// A command line of kiln.
 pub struct Kiln {

@@ -146,7 +146,10 @@ fn tests_that_documents_name_exist() {
             text.matches('_').count() >= 2
                 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         };
-        let named: BTreeSet<_> = quoted.filter(is_test).filter(|text| !["no_new_privs", "metadata_csum_seed"].contains(text)).collect();
+        let named: BTreeSet<_> = quoted
+            .filter(is_test)
+            .filter(|text| !["no_new_privs", "metadata_csum_seed"].contains(text))
+            .collect();
         assert!(named.len() >= at_least, "{path} names only {} tests", named.len());
         let missing: Vec<_> = named.into_iter().filter(|name| !exists(name)).collect();
         assert!(missing.is_empty(), "{path}: no such tests: {missing:?}");

@@ -515,7 +515,26 @@ impl DiskMaker<'_> {
         let sizes: Vec<Option<u64>> =
             (0..self.plan.partitions.len()).map(|index| self.size(index, tree)).collect::<Result<_, _>>()?;
         let uuids: Vec<Uuid> = settled.iter().map(|settled| settled.partition_uuid).collect();
-        layout::plan(self.plan, &sizes, &uuids, identity).map_err(|why| self.wrong(why))
+        let layout = layout::plan(self.plan, &sizes, &uuids, identity).map_err(|why| self.wrong(why))?;
+        for (index, range) in layout.partitions.iter().enumerate() {
+            self.check_room(index, range.end - range.start, self.contents(index, tree))?;
+        }
+        Ok(layout)
+    }
+
+    fn check_room(&self, index: usize, bytes: u64, contents: Contents) -> Result<(), Error> {
+        // Whatever is compressed takes less than it is.
+        let is_compressed = self.plan.partitions[index].file_system == Some(FileSystem::Squashfs);
+        if contents.bytes <= bytes || is_compressed {
+            return Ok(());
+        }
+        Err(self.wrong(format!(
+            "partition {} of {} MiB is too small for the {} MiB of {} that go onto it",
+            index + 1,
+            bytes >> 20,
+            contents.bytes.div_ceil(1 << 20),
+            self.plan.partitions[index].mount.as_deref().unwrap_or("contents")
+        )))
     }
 
     /// In bytes; `None` for the rest.
@@ -526,18 +545,7 @@ impl DiskMaker<'_> {
         match partition.size {
             PartitionSize::Rest => Ok(None),
             PartitionSize::Fit { slack } => Ok(Some(needed(slack + self.to_come(index)))),
-            PartitionSize::Bytes(bytes) => {
-                if contents.bytes > bytes {
-                    return Err(self.wrong(format!(
-                        "partition {} of {} MiB is too small for the {} MiB of {} that go onto it",
-                        index + 1,
-                        bytes >> 20,
-                        contents.bytes.div_ceil(1 << 20),
-                        partition.mount.as_deref().unwrap_or("contents")
-                    )));
-                }
-                Ok(Some(bytes))
-            }
+            PartitionSize::Bytes(bytes) => Ok(Some(bytes)),
         }
     }
 

@@ -22,7 +22,12 @@ fn refused_in(room: &Room, context: &std::path::Path) -> String {
 #[test]
 fn each_mistake_has_its_own_words() {
     let root = "[[disk.partition]]\nfilesystem = 'ext4'\nmount = '/'\n";
-    let table: [(&str, String, &[&str]); 9] = [
+    let table: [(&str, String, &[&str]); 10] = [
+        (
+            "contents too large for the rest",
+            format!("size = '64MiB'\n{}", root.replace("filesystem", "size = 'rest'\nfilesystem")),
+            &["is too small for the", "MiB of / that go onto it"],
+        ),
         ("too small", format!("size = '100MiB'\n{root}"), &["too small", "MiB"]),
         (
             "contents too large for their partition",
