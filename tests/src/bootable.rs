@@ -59,7 +59,7 @@ pub enum Firmware {
 /// meanwhile would hang up the terminal.
 const UNIT: &str = r#"[Unit]
 Description=Tells that the system is up
-After=local-fs.target
+After=local-fs.target kiln-grow-root.service kiln-first-boot.service kiln-ssh-host-keys.service
 [Service]
 Type=oneshot
 ExecStart=/bin/sh -c 'echo "<1>KILN-MARKER root=$$(findmnt -no FSTYPE /) mounts=$$(findmnt -rno TARGET --real | tr "\n" ",") host=$$(cat /etc/hostname 2>/dev/null) id=$$(cat /etc/machine-id) failed=$$(systemctl --failed --no-legend --plain | cut -d" " -f1 | tr "\n" ",") size=$$(df --output=size -BM / | tail -1 | tr -d " ") efi=$$(test -d /sys/firmware/efi && echo yes || echo no)" > /dev/kmsg'
