@@ -67,7 +67,7 @@ ExecStartPost=/bin/systemctl poweroff --no-block
 "#;
 
 /// Kernel options under which a boot can be watched.
-pub const KERNEL_OPTIONS: &str = "console=ttyS0 systemd.show_status=0 quiet";
+pub const KERNEL_OPTIONS: &str = "console=ttyS0 systemd.show_status=0";
 
 /// A build context in the room: an image of the system that prints [`MARKER`], and `disk`, the lines of `[disk]`.
 pub fn disk_context(room: &Room, name: &str, system: System, disk: &str) -> PathBuf {

@@ -1,7 +1,7 @@
 //! Initial RAM disks, made by the image's own tool for each kernel.
 
 use super::{
-    plan::{DiskPlan, Initrd},
+    plan::{DiskPlan, FileSystem, Initrd, is_writable},
     shell::quote,
     survey::{self, Kernel},
 };
@@ -42,16 +42,17 @@ impl Tool {
             .map(|(_, tool)| tool)
     }
 
-    fn command(self, kernel: &Kernel, output: &str) -> String {
+    fn command(self, kernel: &Kernel, output: &str, root: Option<FileSystem>) -> String {
+        let root = root.map_or("", FileSystem::name);
         let (version, output) = (quote(&kernel.version), quote(&format!("/{output}")));
         match self {
             // `most` even where the image says `dep`: that would be what this VM needs.
             Self::InitramfsTools => format!(
-                "trap 'rm -f /etc/initramfs-tools/conf.d/zz-kiln' EXIT\necho MODULES=most \
-                 >/etc/initramfs-tools/conf.d/zz-kiln\nmkinitramfs -o {output} {version}"
+                "c=/etc/initramfs-tools/conf.d/zz-kiln m=/usr/share/initramfs-tools/modules.d/zz-kiln\ntrap 'rm -f $c $m' \
+                 EXIT\necho MODULES=most >$c\necho {root} >$m\nmkinitramfs -o {output} {version}"
             ),
             Self::Dracut => format!(
-                "dracut --force --no-hostonly --reproducible --add-drivers '{DRIVERS}' --kver {version} {output}"
+                "dracut --force --no-hostonly --reproducible --add-drivers '{DRIVERS} {root}' --kver {version} {output}"
             ),
             Self::Mkinitcpio => format!("mkinitcpio -S autodetect -k {version} -g {output}"),
             Self::Booster => format!("booster build --force --universal --kernel-version {version} {output}"),
@@ -72,10 +73,13 @@ pub(crate) fn steps(
     tree: &Tree,
     kernels: &[Kernel],
 ) -> Result<Vec<(String, String)>, String> {
+    let root = plan.root().and_then(|root| plan.partitions[root].file_system);
+    // What is made for any machine knows how to mount the usual roots, and these are not.
+    let is_unusual = root.is_some_and(|root| !is_writable(root));
     let needs = |kernel: &&Kernel| match plan.initrd {
         Initrd::Never => false,
         Initrd::Always => true,
-        Initrd::Missing => kernel.initrd.is_none(),
+        Initrd::Missing => kernel.initrd.is_none() || is_unusual,
     };
     let tool = Tool::of(tree);
     let mut steps = Vec::new();
@@ -94,7 +98,7 @@ pub(crate) fn steps(
         let output = kernel.initrd.clone().unwrap_or_else(|| usual_name(tool, kernel));
         steps.push((
             format!("initrd of {}", kernel.version),
-            format!("set -e\n{}\n", tool.command(kernel, &output)),
+            format!("set -e\n{}\n", tool.command(kernel, &output, root)),
         ));
     }
     Ok(steps)
