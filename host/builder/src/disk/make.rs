@@ -284,7 +284,7 @@ impl DiskMaker<'_> {
             boot_partition: self.number(boot),
             boot_prefix: if boot_is_apart { "" } else { "/boot" },
             esp: esp.and_then(|esp| esp.mount_path()).map(str::to_owned),
-            title: title(self, tree),
+            title: DEFAULT_TITLE.to_owned(),
         }
     }
 
@@ -490,8 +490,11 @@ impl DiskMaker<'_> {
         let store = self.surroundings.store;
         let tree = self.tree(image)?;
         let kernels = survey::kernels(&tree);
-        let scene = self.scene(&tree, toolbox, &kernels, identity, settled);
         let own = Sources::new(store, &image.layers);
+        let mut scene = self.scene(&tree, toolbox, &kernels, identity, settled);
+        let release = survey::find(&tree, OS_RELEASE)
+            .and_then(|(_, id)| contents::read_file(&tree, &own, id, OS_RELEASE, OS_RELEASE_MAX).ok());
+        scene.title = release.as_deref().and_then(title).unwrap_or(scene.title);
         let others = Sources::new(store, &self.toolbox.layers);
         let mut edits = Vec::new();
         for loader in &self.plan.boot {
@@ -702,6 +705,11 @@ impl DiskMaker<'_> {
 /// ([file-hierarchy(7)](https://man7.org/linux/man-pages/man7/file-hierarchy.7.html)).
 const DIRECTORIES: [(&str, u16); 5] =
     [("dev", 0o755), ("proc", 0o755), ("sys", 0o755), ("run", 0o755), ("tmp", 0o1777)];
+/// What menus show where the system has no name.
+const DEFAULT_TITLE: &str = "Linux";
+const OS_RELEASE: &str = "etc/os-release";
+/// Far more than it has, in bytes.
+const OS_RELEASE_MAX: u64 = 1 << 16;
 /// Largest kernel or initial RAM disk that goes into a unified kernel image, in bytes.
 const BOOT_FILE_MAX: u64 = 1 << 30;
 /// The first sector's code, before the disk's identifier and the table
@@ -730,8 +738,42 @@ fn parse_identity(file_system: Option<FileSystem>, text: &str) -> Option<Uuid> {
     parse_uuid(text)
 }
 
-/// What the system calls itself.
-fn title(maker: &DiskMaker, tree: &Tree) -> String {
-    let _ = (maker, tree);
-    "Linux".to_owned()
+/// What the system calls itself ([os-release(5)](https://man7.org/linux/man-pages/man5/os-release.5.html)), as menus can show it.
+fn title(release: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(release);
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    let is_shown = |c: &char| c.is_ascii_graphic() && !"\"'\\$`{}".contains(*c) || *c == ' ';
+    let title: String = name.chars().filter(is_shown).take(TITLE_MAX).collect();
+    Some(title).filter(|title| !title.is_empty())
+}
+
+/// Characters of a title, at most.
+const TITLE_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_are_harmless() {
+        let table = [
+            (
+                "NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n",
+                Some("Debian GNU/Linux 12 (bookworm)"),
+            ),
+            ("PRETTY_NAME='$(reboot) `x`'\n", Some("(reboot) x")),
+            ("PRETTY_NAME=\"\"\n", None),
+            ("", None),
+        ];
+        for (release, wanted) in table {
+            assert_eq!(title(release.as_bytes()).as_deref(), wanted);
+        }
+    }
+
+    #[test]
+    fn fats_have_short_identities() {
+        let fat = parse_identity(Some(FileSystem::Vfat), "1234-ABCD").unwrap();
+        assert_eq!(fat[..5], [0x12, 0x34, 0xab, 0xcd, 0]);
+        assert_eq!(parse_identity(Some(FileSystem::Ext4), "1234-ABCD"), None);
+    }
 }
