@@ -2,7 +2,8 @@
 //!
 //! Each link is the file system of all layers up to its own, and its file holds the clusters in which that differs from
 //! the link below. So every link boots, or is mounted, as the image would be without the layers above; and two images
-//! with the same lower layers have the same lower links.
+//! with the same lower layers and size have the same lower links. An ext file system is changed in place for each layer, so that
+//! a link holds little more than its layer; others are made anew, and most of what follows a change moves.
 
 use super::{
     DiskMaker,
@@ -18,22 +19,28 @@ use std::path::Path;
 
 /// Room that is left on each, unless the plan says how large they are.
 const SLACK: u64 = 256 << 20;
+/// Their size is a multiple of this, so that images that share layers mostly agree on it, and then share links.
+const STEP: u64 = 1 << 30;
 
 /// Writes `layer-0.qcow2`, `layer-1.qcow2` and so on into a directory.
 pub(crate) fn write(maker: &DiskMaker, image: &StoredImage, directory: &Path) -> Result<u64, Error> {
     let failed = |source| Kind::DiskOutput { dest: directory.to_owned(), source };
     std::fs::create_dir_all(directory).map_err(failed)?;
     let size = size(maker, image)?;
-    let (mut below, mut total) = (None, 0);
+    let (mut below, mut total) = (None::<(StoredImage, FileSource)>, 0);
     for number in 0..image.layers.len() {
         maker.surroundings.check()?;
         let part = up_to(image, number);
         let plan = plan(maker.plan, image, size);
-        let made = DiskMaker { plan: &plan, ..*maker }.make(&part)?;
+        let maker = DiskMaker { plan: &plan, ..*maker };
+        let made = match &below {
+            None => maker.make(&part)?.file,
+            Some((below, disk)) => maker.make_over(&part, below, disk)?,
+        };
         let name = format!("layer-{number}.qcow2");
         maker.surroundings.phase(&format!("writing {name}"));
-        let source = FileSource::new(made.file).map_err(failed)?;
-        let backing = below.as_ref().map(|disk: &FileSource| qcow2::Backing {
+        let source = FileSource::new(made).map_err(failed)?;
+        let backing = below.as_ref().map(|(_, disk)| qcow2::Backing {
             file_name: format!("layer-{}.qcow2", number - 1),
             format: DiskFormat::Qcow2,
             disk,
@@ -45,7 +52,7 @@ pub(crate) fn write(maker: &DiskMaker, image: &StoredImage, directory: &Path) ->
         formats::write(&source, &options, &mut FileTarget(pending.file()))
             .map_err(|source| Kind::Disk { what: format!("cannot write {}", dest.display()), source })?;
         total += pending.commit().map_err(failed)?;
-        below = Some(source);
+        below = Some((part, source));
     }
     Ok(total)
 }
@@ -59,7 +66,7 @@ fn size(maker: &DiskMaker, image: &StoredImage) -> Result<u64, Error> {
     for number in 0..image.layers.len() {
         most = most.max(maker.room_of_tree(&up_to(image, number), SLACK)?);
     }
-    Ok(most)
+    Ok(most.next_multiple_of(STEP))
 }
 
 fn up_to(image: &StoredImage, number: usize) -> StoredImage {

@@ -63,6 +63,10 @@ pub(crate) struct Masked {
 }
 
 impl Making<'_> {
+    pub fn is_ext(&self) -> bool {
+        matches!(self.file_system, FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4)
+    }
+
     /// A script that makes it, empty without a filling.
     pub fn script(&self, filling: Option<&Filling>) -> String {
         let mut lines = vec![

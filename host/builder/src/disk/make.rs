@@ -13,7 +13,9 @@
 //! started twice for that, which costs a second at most and gives file systems that are never dirty.
 
 use super::{
+    debugfs,
     edit::{Edit, Editor},
+    file::{FileSource, FileTarget},
     file_system::{Filling, Making, Masked},
     fstab,
     identity::{Identity, Uuid, parse_uuid},
@@ -37,6 +39,7 @@ use crate::{
     session::LayerReceiver,
 };
 use kiln_devices::FileStorage;
+use kiln_disk::formats;
 use kiln_engine::Disk;
 use kiln_image::{
     config::{Change, ContainerConfig, Timestamp},
@@ -50,6 +53,8 @@ use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 const TARGET: &str = "target";
 /// What its name is hashed with, where the plan gives no identity.
 const SEED: &str = "disk";
+/// The partition of a plan that has one.
+const ONLY: usize = 0;
 
 /// Everything that a disk is made with.
 pub(crate) struct DiskMaker<'a> {
@@ -115,6 +120,38 @@ impl DiskMaker<'_> {
         })
     }
 
+    /// Makes a disk without a table, of one file system, out of the disk of an image that lacks some of the layers: what
+    /// both have stays where it is. File systems for which there is no way to do that are made anew.
+    pub fn make_over(
+        &self,
+        image: &StoredImage,
+        below: &StoredImage,
+        disk: &FileSource,
+    ) -> Result<File, Error> {
+        let tree = self.tree(image)?;
+        let identity = Identity { image: &image.image_id, seed: SEED };
+        let settled = self.settle(identity)?;
+        // It has to fit.
+        self.layout(&tree, identity, &settled)?;
+        let change = self.making(ONLY, &settled).filter(Making::is_ext).and_then(|making| {
+            let below = self
+                .tree(below)
+                .map(|below| debugfs::script(&below, &tree, loader::TREE, &making.device, making.epoch));
+            below.transpose().map(|script| (making, script))
+        });
+        let Some((making, change)) = change else { return Ok(self.make(image)?.file) };
+        let filling = self.filling(ONLY, &tree)?;
+        let script = format!("(\n{}) || {{\n{}}}\n", change?, making.script(filling.as_ref()));
+        let file = packing::temporary_file(self.surroundings.store)?;
+        formats::write(disk, &formats::Options::Raw, &mut FileTarget(&file))
+            .map_err(|source| Kind::Disk { what: "cannot copy the disk below".to_owned(), source })?;
+        let name = format!("{} of the layers", making.file_system.name());
+        let steps = vec![self.step(Stage::Disk, &Task { name, script }, &[])];
+        self.surroundings.phase("making file systems");
+        self.run(image, &file, steps, just_the_disk(), false, &mut Nothing)?;
+        Ok(file)
+    }
+
     /// Makes a live system of the image, on an ISO 9660 file system. The plan is [`iso::plan`]'s.
     pub fn make_iso(&self, image: &StoredImage, label: &str) -> Result<MadeDisk, Error> {
         let toolbox = self.tree(self.toolbox)?;
@@ -135,8 +172,7 @@ impl DiskMaker<'_> {
         let script = iso::script(self.plan, &kernels, label, self.epoch.unix_seconds(), serial);
         let step = self.step(Stage::Disk, &Task { name: "live system".to_owned(), script }, &[]);
         self.surroundings.phase("making the live system");
-        let target = Target { serial: TARGET.to_owned(), mounts: Vec::new(), links: Vec::new() };
-        self.run(&finished, &file, vec![step], target, false, &mut Nothing)?;
+        self.run(&finished, &file, vec![step], just_the_disk(), false, &mut Nothing)?;
         iso::cut(&file).map_err(failed)?;
         let command_line = String::new();
         Ok(MadeDisk { file, kernels, command_line, uuid, image: finished, epoch: self.epoch })
@@ -624,8 +660,7 @@ impl DiskMaker<'_> {
         self.blank(file, layout)?;
         self.surroundings.phase("making file systems");
         // Mount points are nothing here: nothing asks for them any more.
-        let target = Target { serial: TARGET.to_owned(), mounts: Vec::new(), links: Vec::new() };
-        self.run(image, file, steps, target, false, &mut Nothing)
+        self.run(image, file, steps, just_the_disk(), false, &mut Nothing)
     }
 
     /// Takes away what was on the partitions with a file system, so that nothing of it shows through.
@@ -717,6 +752,11 @@ const BOOT_FILE_MAX: u64 = 1 << 30;
 const BOOT_CODE_MAX: u64 = 440;
 /// GRUB's modules, fonts and translations, in bytes.
 const LOADER_ROOM: u64 = 24 << 20;
+
+/// The disk that is made, with nothing of it mounted.
+fn just_the_disk() -> Target {
+    Target { serial: TARGET.to_owned(), mounts: Vec::new(), links: Vec::new() }
+}
 
 /// Takes a layer that nobody sends.
 struct Nothing;

@@ -10,13 +10,15 @@
 //! file_system  making them, in the toolbox   identity     UUIDs that stay the same
 //! output_keys  where disks go                output       writing them there
 //! appliance    a machine with the disk       kernel       without a loader
-//! chain        a file for each layer         iso          a live system
+//! chain        a file for each layer         debugfs      changing a file system in place
+//! iso          a live system
 //! ```
 
 mod appliance;
 mod btrfs;
 mod chain;
 mod checks;
+mod debugfs;
 mod edit;
 mod file;
 mod file_system;
