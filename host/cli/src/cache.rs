@@ -19,14 +19,17 @@ pub fn run(command: &CacheCommand) -> Result<()> {
     match command {
         CacheCommand::Du => {
             writeln!(out, "{}", store.path().display())?;
-            for usage in store.du()? {
+            for usage in store.du()?.into_iter().chain([kiln_toolbox::usage(store.path())?]) {
                 let size = HumanBytes(usage.bytes).to_string();
                 writeln!(out, "{size:>12}  {:>6}  {}", usage.count, usage.kind)?;
             }
         }
         CacheCommand::Prune { all } => {
             let policy = if *all { Prune::All } else { Prune::UnusedFor(KEEP_FOR) };
-            let removed = store.prune(policy)?;
+            let mut removed = store.prune(policy)?;
+            let archives = kiln_toolbox::prune(store.path(), policy)?;
+            removed.count += archives.count;
+            removed.bytes += archives.bytes;
             writeln!(out, "removed {} files, {}", removed.count, HumanBytes(removed.bytes))?;
         }
     }

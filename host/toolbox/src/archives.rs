@@ -17,6 +17,9 @@ use tempfile::TempDir;
 /// How long between two looks whether another process has finished.
 const POLL: Duration = Duration::from_millis(100);
 
+/// In the cache.
+const DIRECTORY: &str = "toolbox";
+
 /// Names of temporary directories begin so.
 const TEMPORARY: &str = "tmp.";
 
@@ -26,22 +29,35 @@ pub(crate) struct Home(PathBuf);
 
 impl Home {
     pub(crate) fn open(cache: &Path) -> Result<Self, Error> {
-        let home = cache.join("toolbox");
-        for path in [home.join("archives"), home.join("images")] {
+        let home = Self(cache.join(DIRECTORY));
+        for path in [home.archives(), home.notes()] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(|e| Error::io("create", &path, e))?;
         }
         // apt runs elsewhere.
-        Ok(Self(fs::canonicalize(&home).map_err(|e| Error::io("open", &home, e))?))
+        Ok(Self(fs::canonicalize(&home.0).map_err(|e| Error::io("open", &home.0, e))?))
+    }
+
+    /// `None` where there never was a toolbox.
+    pub(crate) fn existing(cache: &Path) -> Result<Option<Self>, Error> {
+        if cache.join(DIRECTORY).is_dir() { Self::open(cache).map(Some) } else { Ok(None) }
+    }
+
+    pub(crate) fn archives(&self) -> PathBuf {
+        self.0.join("archives")
+    }
+
+    pub(crate) fn notes(&self) -> PathBuf {
+        self.0.join("images")
     }
 
     /// Where the image assembled by a recipe is noted.
     pub(crate) fn note(&self, key: &Digest) -> PathBuf {
-        self.0.join("images").join(key.hex())
+        self.notes().join(key.hex())
     }
 
     fn archive(&self, package: &Package) -> PathBuf {
-        self.0.join("archives").join(format!("{}.deb", package.digest.hex()))
+        self.archives().join(format!("{}.deb", package.digest.hex()))
     }
 
     /// A directory that is gone when it is dropped.
@@ -54,9 +70,7 @@ impl Home {
 
     /// Waits until nobody else assembles. Held until it is dropped.
     pub(crate) fn lock(&self, observer: &dyn Observer) -> Result<File, Error> {
-        let path = self.0.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(|e| Error::io("open", &path, e))?;
+        let (file, path) = self.open_lock()?;
         if !try_lock(&file, &path)? {
             observer.event(Event::Phase("waiting for another kiln that assembles the toolbox"));
             while !try_lock(&file, &path)? {
@@ -68,6 +82,18 @@ impl Home {
         }
         self.remove_abandoned()?;
         Ok(file)
+    }
+
+    /// `None` when somebody assembles. Held until it is dropped.
+    pub(crate) fn try_lock(&self) -> Result<Option<File>, Error> {
+        let (file, path) = self.open_lock()?;
+        Ok(try_lock(&file, &path)?.then_some(file))
+    }
+
+    fn open_lock(&self) -> Result<(File, PathBuf), Error> {
+        let path = self.0.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        Ok((file.map_err(|e| Error::io("open", &path, e))?, path))
     }
 
     /// What killed processes left: whoever works here holds the lock.

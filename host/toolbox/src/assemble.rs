@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 /// Goes up whenever the same packages would become another image.
 const RECIPE: u32 = 1;
@@ -117,6 +118,8 @@ fn key(lock: &Lock) -> Digest {
 fn known(store: &Store, note: &std::path::Path) -> Result<Option<StoredImage>, Error> {
     let image_id = fs::read_to_string(note).ok().and_then(|text| text.parse().ok());
     let Some(image_id) = image_id else { return Ok(None) };
+    // When it was last used. Whoever cannot say so in a cache that is read-only need not.
+    let _ = fs::File::options().append(true).open(note).and_then(|file| file.set_modified(SystemTime::now()));
     store.image(&image_id).map_err(|source| Kind::Store { doing: "find", source }.into())
 }
 

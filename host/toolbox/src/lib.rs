@@ -24,8 +24,10 @@ mod error;
 mod finishing;
 mod lock;
 mod sources;
+mod usage;
 
 pub use assemble::{Event, Observer, Settings, assemble};
 pub use error::Error;
 pub use lock::{Lock, Package};
 pub use sources::renew;
+pub use usage::{prune, usage};

@@ -79,6 +79,17 @@ pub(crate) fn label(of_disk: &DiskPlan) -> Result<String, Error> {
     Ok(label)
 }
 
+/// Rock Ridge has no extended attributes: what the user should know of that.
+pub(crate) fn what_is_lost(tree: &Tree) -> Option<String> {
+    let mut losing = tree.walk().filter(|(_, id)| !tree.node(*id).metadata.xattrs.is_empty());
+    let (first, _) = losing.next()?;
+    let (first, others) = (String::from_utf8_lossy(&first).escape_debug().to_string(), losing.count());
+    let and_others = if others == 0 { String::new() } else { format!(" and {others} more") };
+    Some(format!(
+        "ISO 9660 has no extended attributes: /{first}{and_others} will be without theirs (capabilities, access control lists)"
+    ))
+}
+
 /// As large as it may become.
 pub(crate) fn room(maker: &DiskMaker, image: &StoredImage) -> Result<u64, Error> {
     Ok(maker.room_of_tree(image, 0)? + OVERHEAD)
@@ -144,4 +155,26 @@ pub(crate) fn cut(file: &File) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "xorriso's volume has an impossible size"));
     }
     file.set_len(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_image::{
+        entry::Metadata,
+        tree::{Content, Node},
+    };
+
+    #[test]
+    fn what_is_lost_is_named() {
+        let mut tree = Tree::new();
+        assert_eq!(what_is_lost(&tree), None);
+        let xattrs = [(b"security.capability".to_vec(), vec![1])].into();
+        let metadata = Metadata { xattrs, ..Metadata::default() };
+        let id = tree.insert(Node { metadata, content: Content::Fifo });
+        tree.children_mut(Tree::ROOT).unwrap().insert(b"pi\x1bng".to_vec(), id);
+        let wanted = "ISO 9660 has no extended attributes: /pi\\u{1b}ng will be without theirs (capabilities, access control \
+                      lists)";
+        assert_eq!(what_is_lost(&tree).as_deref(), Some(wanted));
+    }
 }

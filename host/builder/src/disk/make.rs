@@ -31,6 +31,7 @@ use crate::{
     contents::{self, Sources},
     disks,
     error::Kind,
+    event::Event,
     execute::{BuildRequest, HOST_NAME, environment, set_variable},
     guest::Surroundings,
     packing::{self, GuestLayer},
@@ -164,7 +165,11 @@ impl DiskMaker<'_> {
         let failed = |source| scratch::write_failed(self.surroundings.store, source);
         file.set_len(iso::room(self, &edited)?).map_err(failed)?;
         let finished = self.prepare(&edited, &file, identity, &[], &work)?;
-        let kernels = survey::kernels(&self.tree(&finished)?);
+        let tree = self.tree(&finished)?;
+        if let Some(notice) = iso::what_is_lost(&tree) {
+            self.surroundings.observer.event(Event::Notice(&notice));
+        }
+        let kernels = survey::kernels(&tree);
         // What was prepared may be larger than what it was prepared from.
         file.set_len(iso::room(self, &finished)?).map_err(failed)?;
         let uuid = Identity { image: &finished.image_id, seed: "file" }.uuid("iso");

@@ -1,6 +1,7 @@
 //! qcow2 files over one another, one for each layer.
 
 use super::{check_file_system, same_disk};
+use crate::reproducible::assert_same_bytes;
 use kiln_tests::{Engine, Room, disk_kiln, on_every_engine, tool_output};
 use std::fs;
 
@@ -31,8 +32,13 @@ fn each_link_is_the_union_of_its_layers(engine: Engine) {
     fs::hard_link(room.path("context/two/etc/a \"quoted\" name"), room.path("context/two/etc/linked"))
         .expect("a link can be made");
     let context = room.context("context", None, BUILD_FILE);
-    let output = format!("type=qcow2-chain,dest={}", room.path("chain").display());
-    disk_kiln(&room).args(["build", "-o", &output]).engine(engine).arg(context).run().succeeds();
+    for chain in ["chain", "again"] {
+        let output = format!("type=qcow2-chain,dest={}", room.path(chain).display());
+        disk_kiln(&room).args(["build", "-o", &output]).engine(engine).arg(&context).run().succeeds();
+    }
+    for link in ["layer-0.qcow2", "layer-1.qcow2"] {
+        assert_same_bytes(&room.path("chain").join(link), &room.path("again").join(link));
+    }
 
     let path = |name: &str| room.path(name).display().to_string();
     let info = tool_output("qemu-img", &["info", "--output=json", &path("chain/layer-1.qcow2")]);
