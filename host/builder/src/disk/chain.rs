@@ -6,21 +6,27 @@
 //! a link holds little more than its layer; others are made anew, and most of what follows a change moves.
 
 use super::{
-    DiskMaker,
+    DiskMaker, debugfs,
     file::{FileSource, FileTarget},
+    file_system::Making,
     identity::{Identity, format_uuid},
+    loader::{self, Task},
+    make::SEED,
     plan::{DiskPlan, FileSystem, MachineId, PartitionPlan, PartitionSize, SystemPlan, Table},
 };
-use crate::{Error, error::Kind};
+use crate::{Error, error::Kind, packing};
 use kiln_disk::formats::{self, DiskFormat, Options, qcow2};
+use kiln_protocol::Stage;
 use kiln_store::StoredImage;
 use kiln_transport::PendingFile;
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 /// Room that is left on each, unless the plan says how large they are.
 const SLACK: u64 = 256 << 20;
 /// Their size is a multiple of this, so that images that share layers mostly agree on it, and then share links.
 const STEP: u64 = 1 << 30;
+/// The partition of the plan.
+const ONLY: usize = 0;
 
 /// Writes `layer-0.qcow2`, `layer-1.qcow2` and so on into a directory.
 pub(crate) fn write(maker: &DiskMaker, image: &StoredImage, directory: &Path) -> Result<u64, Error> {
@@ -100,5 +106,31 @@ fn plan(of_image: &DiskPlan, image: &StoredImage, size: u64) -> DiskPlan {
         system,
         is_plain: true,
         ..DiskPlan::default()
+    }
+}
+
+impl DiskMaker<'_> {
+    /// Makes a disk without a table, of one file system, out of the disk of an image that lacks some of the layers: what
+    /// both have stays where it is. File systems for which there is no way to do that are made anew.
+    fn make_over(&self, image: &StoredImage, below: &StoredImage, disk: &FileSource) -> Result<File, Error> {
+        let tree = self.tree(image)?;
+        let identity = Identity { image: &image.image_id, seed: SEED };
+        let settled = self.settle(identity)?;
+        // It has to fit.
+        self.layout(&tree, identity, &settled)?;
+        let anew = || Ok(self.make(image)?.file);
+        let Some(making) = self.making(ONLY, &settled).filter(Making::is_ext) else { return anew() };
+        let change = debugfs::script(&self.tree(below)?, &tree, loader::TREE, &making.device, making.epoch);
+        let Some(change) = change else { return anew() };
+        let filling = self.filling(ONLY, &tree)?;
+        let script = format!("(\n{change}) || {{\n{}}}\n", making.script(filling.as_ref()));
+        let file = packing::temporary_file(self.surroundings.store)?;
+        formats::write(disk, &formats::Options::Raw, &mut FileTarget(&file))
+            .map_err(|source| Kind::Disk { what: "cannot copy the disk below".to_owned(), source })?;
+        let name = format!("{} of the layers", making.file_system.name());
+        let steps = vec![self.step(Stage::Disk, &Task { name, script }, &[])];
+        self.surroundings.phase("making file systems");
+        self.run_on_disk(image, &file, steps)?;
+        Ok(file)
     }
 }

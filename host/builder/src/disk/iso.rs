@@ -5,14 +5,17 @@
 //! an appended EFI system partition for UEFI.
 
 use super::{
-    DiskMaker,
-    loader::{DEVICE, TREE},
+    DiskMaker, MadeDisk,
+    identity::Identity,
+    loader::{DEVICE, TREE, Task},
+    make::SEED,
     plan::{DiskPlan, Initrd, Table},
     shell::quote,
     survey::{self, Kernel},
 };
-use crate::{Error, error::Kind};
+use crate::{Error, error::Kind, event::Event, packing, scratch};
 use kiln_image::tree::Tree;
+use kiln_protocol::Stage;
 use kiln_store::StoredImage;
 use std::{fs::File, io, os::unix::fs::FileExt};
 
@@ -48,8 +51,40 @@ pub(crate) fn plan(of_disk: &DiskPlan) -> DiskPlan {
     }
 }
 
+impl DiskMaker<'_> {
+    /// Makes a live system of the image, on an ISO 9660 file system. The plan is [`plan`]'s.
+    pub fn make_iso(&self, image: &StoredImage, label: &str) -> Result<MadeDisk, Error> {
+        let toolbox = self.tree(self.toolbox)?;
+        let tree = self.tree(image)?;
+        check(self.plan, &tree, &toolbox)?;
+        let identity = Identity { image: &image.image_id, seed: SEED };
+        let work = self.work(&tree, &toolbox, &survey::kernels(&tree), identity, &[])?;
+        let edited = self.edit(image, &[], &work)?;
+        let file = packing::temporary_file(self.surroundings.store)?;
+        let failed = |source| scratch::write_failed(self.surroundings.store, source);
+        file.set_len(room(self, &edited)?).map_err(failed)?;
+        let finished = self.prepare(&edited, &file, identity, &[], &work)?;
+        let tree = self.tree(&finished)?;
+        if let Some(notice) = what_is_lost(&tree) {
+            self.surroundings.observer.event(Event::Notice(&notice));
+        }
+        let kernels = survey::kernels(&tree);
+        // What was prepared may be larger than what it was prepared from.
+        file.set_len(room(self, &finished)?).map_err(failed)?;
+        let uuid = Identity { image: &finished.image_id, seed: "file" }.uuid("iso");
+        let serial = u32::from_be_bytes([uuid[0], uuid[1], uuid[2], uuid[3]]);
+        let script = script(self.plan, &kernels, label, self.epoch.unix_seconds(), serial);
+        let step = self.step(Stage::Disk, &Task { name: "live system".to_owned(), script }, &[]);
+        self.surroundings.phase("making the live system");
+        self.run_on_disk(&finished, &file, vec![step])?;
+        cut(&file).map_err(failed)?;
+        let command_line = String::new();
+        Ok(MadeDisk { file, kernels, command_line, uuid, image: finished, epoch: self.epoch })
+    }
+}
+
 /// Checks what can be known to fail.
-pub(crate) fn check(plan: &DiskPlan, tree: &Tree, toolbox: &Tree) -> Result<(), Error> {
+fn check(plan: &DiskPlan, tree: &Tree, toolbox: &Tree) -> Result<(), Error> {
     let refused = |message: &str| Err(Kind::Plan(message.to_owned()).into());
     let kernels = survey::kernels(tree);
     if kernels.is_empty() {
@@ -80,7 +115,7 @@ pub(crate) fn label(of_disk: &DiskPlan) -> Result<String, Error> {
 }
 
 /// Rock Ridge has no extended attributes: what the user should know of that.
-pub(crate) fn what_is_lost(tree: &Tree) -> Option<String> {
+fn what_is_lost(tree: &Tree) -> Option<String> {
     let mut losing = tree.walk().filter(|(_, id)| !tree.node(*id).metadata.xattrs.is_empty());
     let (first, _) = losing.next()?;
     let (first, others) = (String::from_utf8_lossy(&first).escape_debug().to_string(), losing.count());
@@ -91,12 +126,12 @@ pub(crate) fn what_is_lost(tree: &Tree) -> Option<String> {
 }
 
 /// As large as it may become.
-pub(crate) fn room(maker: &DiskMaker, image: &StoredImage) -> Result<u64, Error> {
+fn room(maker: &DiskMaker, image: &StoredImage) -> Result<u64, Error> {
     Ok(maker.room_of_tree(image, 0)? + OVERHEAD)
 }
 
 /// What writes it to the disk.
-pub(crate) fn script(plan: &DiskPlan, kernels: &[Kernel], label: &str, epoch_s: u64, serial: u32) -> String {
+fn script(plan: &DiskPlan, kernels: &[Kernel], label: &str, epoch_s: u64, serial: u32) -> String {
     let configuration = configuration(plan, kernels, label);
     let early = format!("search --no-floppy --set=root --label {label}\nset prefix=($root)/.kiln/grub\n");
     let modules =
@@ -142,7 +177,7 @@ fn configuration(plan: &DiskPlan, kernels: &[Kernel], label: &str) -> String {
 }
 
 /// Cuts the file behind the volume and the appended partition.
-pub(crate) fn cut(file: &File) -> io::Result<()> {
+fn cut(file: &File) -> io::Result<()> {
     let number = |offset| {
         let mut bytes = [0; 4];
         file.read_exact_at(&mut bytes, offset).map(|()| u64::from(u32::from_le_bytes(bytes)))

@@ -13,16 +13,15 @@
 //! started twice for that, which costs a second at most and gives file systems that are never dirty.
 
 use super::{
-    debugfs,
     edit::{Edit, Editor},
-    file::{FileSource, FileTarget},
     file_system::{Filling, Making, Masked},
     fstab,
     identity::{Identity, Uuid, parse_uuid},
-    initrd, iso,
+    initrd,
     layout::{self, Layout},
     loader::{self, BootCode, Scene, Task, Work},
-    plan::{DiskPlan, FileSystem, PartitionSize, Table, is_writable},
+    plan::{DiskPlan, FileSystem, PartitionPlan, PartitionSize, Table, is_writable},
+    read_only,
     room::Contents,
     survey::{self, Kernel},
 };
@@ -31,7 +30,6 @@ use crate::{
     contents::{self, Sources},
     disks,
     error::Kind,
-    event::Event,
     execute::{BuildRequest, HOST_NAME, environment, set_variable},
     guest::Surroundings,
     packing::{self, GuestLayer},
@@ -40,7 +38,6 @@ use crate::{
     session::LayerReceiver,
 };
 use kiln_devices::FileStorage;
-use kiln_disk::formats;
 use kiln_engine::Disk;
 use kiln_image::{
     config::{Change, ContainerConfig, Timestamp},
@@ -53,9 +50,7 @@ use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 /// Serial of the disk that is made.
 const TARGET: &str = "target";
 /// What its name is hashed with, where the plan gives no identity.
-const SEED: &str = "disk";
-/// The partition of a plan that has one.
-const ONLY: usize = 0;
+pub(super) const SEED: &str = "disk";
 
 /// Everything that a disk is made with.
 pub(crate) struct DiskMaker<'a> {
@@ -83,7 +78,7 @@ pub(crate) struct MadeDisk {
 }
 
 /// A partition that is settled but for its size.
-struct Settled {
+pub(super) struct Settled {
     uuid: Uuid,
     partition_uuid: Uuid,
 }
@@ -121,68 +116,6 @@ impl DiskMaker<'_> {
         })
     }
 
-    /// Makes a disk without a table, of one file system, out of the disk of an image that lacks some of the layers: what
-    /// both have stays where it is. File systems for which there is no way to do that are made anew.
-    pub fn make_over(
-        &self,
-        image: &StoredImage,
-        below: &StoredImage,
-        disk: &FileSource,
-    ) -> Result<File, Error> {
-        let tree = self.tree(image)?;
-        let identity = Identity { image: &image.image_id, seed: SEED };
-        let settled = self.settle(identity)?;
-        // It has to fit.
-        self.layout(&tree, identity, &settled)?;
-        let change = self.making(ONLY, &settled).filter(Making::is_ext).and_then(|making| {
-            let below = self
-                .tree(below)
-                .map(|below| debugfs::script(&below, &tree, loader::TREE, &making.device, making.epoch));
-            below.transpose().map(|script| (making, script))
-        });
-        let Some((making, change)) = change else { return Ok(self.make(image)?.file) };
-        let filling = self.filling(ONLY, &tree)?;
-        let script = format!("(\n{}) || {{\n{}}}\n", change?, making.script(filling.as_ref()));
-        let file = packing::temporary_file(self.surroundings.store)?;
-        formats::write(disk, &formats::Options::Raw, &mut FileTarget(&file))
-            .map_err(|source| Kind::Disk { what: "cannot copy the disk below".to_owned(), source })?;
-        let name = format!("{} of the layers", making.file_system.name());
-        let steps = vec![self.step(Stage::Disk, &Task { name, script }, &[])];
-        self.surroundings.phase("making file systems");
-        self.run(image, &file, steps, just_the_disk(), false, &mut Nothing)?;
-        Ok(file)
-    }
-
-    /// Makes a live system of the image, on an ISO 9660 file system. The plan is [`iso::plan`]'s.
-    pub fn make_iso(&self, image: &StoredImage, label: &str) -> Result<MadeDisk, Error> {
-        let toolbox = self.tree(self.toolbox)?;
-        let tree = self.tree(image)?;
-        iso::check(self.plan, &tree, &toolbox)?;
-        let identity = Identity { image: &image.image_id, seed: SEED };
-        let work = self.work(&tree, &toolbox, &survey::kernels(&tree), identity, &[])?;
-        let edited = self.edit(image, &[], &work)?;
-        let file = packing::temporary_file(self.surroundings.store)?;
-        let failed = |source| scratch::write_failed(self.surroundings.store, source);
-        file.set_len(iso::room(self, &edited)?).map_err(failed)?;
-        let finished = self.prepare(&edited, &file, identity, &[], &work)?;
-        let tree = self.tree(&finished)?;
-        if let Some(notice) = iso::what_is_lost(&tree) {
-            self.surroundings.observer.event(Event::Notice(&notice));
-        }
-        let kernels = survey::kernels(&tree);
-        // What was prepared may be larger than what it was prepared from.
-        file.set_len(iso::room(self, &finished)?).map_err(failed)?;
-        let uuid = Identity { image: &finished.image_id, seed: "file" }.uuid("iso");
-        let serial = u32::from_be_bytes([uuid[0], uuid[1], uuid[2], uuid[3]]);
-        let script = iso::script(self.plan, &kernels, label, self.epoch.unix_seconds(), serial);
-        let step = self.step(Stage::Disk, &Task { name: "live system".to_owned(), script }, &[]);
-        self.surroundings.phase("making the live system");
-        self.run(&finished, &file, vec![step], just_the_disk(), false, &mut Nothing)?;
-        iso::cut(&file).map_err(failed)?;
-        let command_line = String::new();
-        Ok(MadeDisk { file, kernels, command_line, uuid, image: finished, epoch: self.epoch })
-    }
-
     /// Bytes that a file system with the image's files needs, with some left over.
     pub fn room_of_tree(&self, image: &StoredImage, slack: u64) -> Result<u64, Error> {
         let tree = self.tree(image)?;
@@ -191,7 +124,7 @@ impl DiskMaker<'_> {
         Ok(Contents::of(&tree, Tree::ROOT, &[]).room(file_system, slack))
     }
 
-    fn tree(&self, image: &StoredImage) -> Result<Tree, Error> {
+    pub(super) fn tree(&self, image: &StoredImage) -> Result<Tree, Error> {
         let tree = self.surroundings.store.base(image).and_then(|base| base.tree());
         Ok(tree.map_err(|source| Kind::Store { what: "cannot read the image's files".to_owned(), source })?)
     }
@@ -200,8 +133,8 @@ impl DiskMaker<'_> {
         i64::try_from(self.epoch.unix_seconds()).expect("years have four digits")
     }
 
-    fn settle(&self, identity: Identity) -> Result<Vec<Settled>, Error> {
-        let settle = |(index, partition): (usize, &super::plan::PartitionPlan)| {
+    pub(super) fn settle(&self, identity: Identity) -> Result<Vec<Settled>, Error> {
+        let settle = |(index, partition): (usize, &PartitionPlan)| {
             let given = |text: &Option<String>, purpose: &str| match text {
                 None => Ok(identity.uuid(&format!("{purpose} {}", index + 1))),
                 Some(text) => parse_identity(partition.file_system, text)
@@ -241,7 +174,7 @@ impl DiskMaker<'_> {
     }
 
     /// What runs, and where.
-    fn work(
+    pub(super) fn work(
         &self,
         tree: &Tree,
         toolbox: &Tree,
@@ -349,7 +282,12 @@ impl DiskMaker<'_> {
     }
 
     /// The image with what is declared of the system, as a layer.
-    fn edit(&self, image: &StoredImage, settled: &[Settled], work: &Work) -> Result<StoredImage, Error> {
+    pub(super) fn edit(
+        &self,
+        image: &StoredImage,
+        settled: &[Settled],
+        work: &Work,
+    ) -> Result<StoredImage, Error> {
         if self.plan.is_plain {
             return Ok(image.clone());
         }
@@ -418,7 +356,7 @@ impl DiskMaker<'_> {
     }
 
     /// Runs what runs in the tree.
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         image: &StoredImage,
         file: &File,
@@ -460,7 +398,7 @@ impl DiskMaker<'_> {
         variables
     }
 
-    fn step(&self, stage: Stage, task: &Task, variables: &[String]) -> Step {
+    pub(super) fn step(&self, stage: Stage, task: &Task, variables: &[String]) -> Step {
         Step {
             name: task.name.clone(),
             stage,
@@ -482,6 +420,17 @@ impl DiskMaker<'_> {
         let links =
             named.iter().enumerate().filter_map(|(index, named)| Some((named.link()?, self.number(index))));
         Target { serial: TARGET.to_owned(), mounts: mounts.collect(), links: links.collect() }
+    }
+
+    /// Runs steps that need the disk and the finished tree, with nothing of it mounted.
+    pub(super) fn run_on_disk(
+        &self,
+        image: &StoredImage,
+        file: &File,
+        steps: Vec<Step>,
+    ) -> Result<(), Error> {
+        let target = Target { serial: TARGET.to_owned(), mounts: Vec::new(), links: Vec::new() };
+        self.run(image, file, steps, target, false, &mut Nothing)
     }
 
     fn run(
@@ -555,7 +504,12 @@ impl DiskMaker<'_> {
         })
     }
 
-    fn layout(&self, tree: &Tree, identity: Identity, settled: &[Settled]) -> Result<Layout, Error> {
+    pub(super) fn layout(
+        &self,
+        tree: &Tree,
+        identity: Identity,
+        settled: &[Settled],
+    ) -> Result<Layout, Error> {
         let sizes: Vec<Option<u64>> =
             (0..self.plan.partitions.len()).map(|index| self.size(index, tree)).collect::<Result<_, _>>()?;
         let uuids: Vec<Uuid> = settled.iter().map(|settled| settled.partition_uuid).collect();
@@ -617,7 +571,7 @@ impl DiskMaker<'_> {
         Ok(())
     }
 
-    fn making<'s>(&'s self, index: usize, settled: &[Settled]) -> Option<Making<'s>> {
+    pub(super) fn making<'s>(&'s self, index: usize, settled: &[Settled]) -> Option<Making<'s>> {
         let partition = &self.plan.partitions[index];
         let number = self.number(index);
         let is_boot = self.plan.holder("boot") == Some(index);
@@ -664,8 +618,7 @@ impl DiskMaker<'_> {
         }
         self.blank(file, layout)?;
         self.surroundings.phase("making file systems");
-        // Mount points are nothing here: nothing asks for them any more.
-        self.run(image, file, steps, just_the_disk(), false, &mut Nothing)
+        self.run_on_disk(image, file, steps)
     }
 
     /// Takes away what was on the partitions with a file system, so that nothing of it shows through.
@@ -681,7 +634,7 @@ impl DiskMaker<'_> {
         Ok(())
     }
 
-    fn filling<'s>(&'s self, index: usize, tree: &Tree) -> Result<Option<Filling<'s>>, Error> {
+    pub(super) fn filling<'s>(&'s self, index: usize, tree: &Tree) -> Result<Option<Filling<'s>>, Error> {
         let Some(path) = self.plan.partitions[index].mount_path() else { return Ok(None) };
         let (real, top) =
             survey::find(tree, path).ok_or_else(|| Kind::NotInImage { path: path.to_owned() })?;
@@ -728,7 +681,21 @@ impl DiskMaker<'_> {
                 super::btrfs::canonicalise(file, range.clone(), self.epoch.unix_seconds())?;
             }
         }
+        if self.plan.table == Table::None && self.plan.size.is_none() {
+            self.cut(file)?;
+        }
         Ok(())
+    }
+
+    /// The estimate may have been too large.
+    fn cut(&self, file: &File) -> Result<(), Error> {
+        let [PartitionPlan { file_system: Some(file_system), size: PartitionSize::Fit { .. }, .. }] =
+            &self.plan.partitions[..]
+        else {
+            return Ok(());
+        };
+        let failed = |source| scratch::write_failed(self.surroundings.store, source);
+        read_only::cut(file, *file_system).map_err(failed)
     }
 
     fn write_boot_code(&self, file: &File, work: &Work, image: &StoredImage) -> Result<(), Error> {
@@ -757,11 +724,6 @@ const BOOT_FILE_MAX: u64 = 1 << 30;
 const BOOT_CODE_MAX: u64 = 440;
 /// GRUB's modules, fonts and translations, in bytes.
 const LOADER_ROOM: u64 = 24 << 20;
-
-/// The disk that is made, with nothing of it mounted.
-fn just_the_disk() -> Target {
-    Target { serial: TARGET.to_owned(), mounts: Vec::new(), links: Vec::new() }
-}
 
 /// Takes a layer that nobody sends.
 struct Nothing;

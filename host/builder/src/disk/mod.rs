@@ -11,7 +11,7 @@
 //! output_keys  where disks go                output       writing them there
 //! appliance    a machine with the disk       kernel       without a loader
 //! chain        a file for each layer         debugfs      changing a file system in place
-//! iso          a live system
+//! iso          a live system                  read_only    where some file systems end
 //! ```
 
 mod appliance;
@@ -33,6 +33,7 @@ mod make;
 mod output;
 mod output_keys;
 mod plan;
+mod read_only;
 mod room;
 mod shell;
 mod survey;

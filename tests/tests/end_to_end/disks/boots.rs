@@ -2,7 +2,7 @@
 
 use super::{BIOS_BOOT, ESP, build, check_file_system, partition, root, same_disk};
 use kiln_tests::{Engine, Firmware, Room, System, boot, boot_machine, on_every_engine, tool_output};
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 fn assert_up(line: &str, wanted: &[&str]) {
     for word in wanted {
@@ -150,6 +150,11 @@ fn squashfs_root_without_a_table(engine: Engine) {
     let room = Room::new();
     let disk = format!("table = 'none'\nboot = []\n{}", root("squashfs").replace("size = 'fit+64MiB'\n", ""));
     build(&room, System::Debian, engine, &disk, &["type=raw,dest=disk.squashfs", "type=kernel,dest=direct"]);
+    let written = fs::metadata(room.path("disk.squashfs")).expect("it was made");
+    assert!(
+        written.blocks() * 512 > written.len() / 10 * 9,
+        "it ends where the file system does: {written:?}"
+    );
     let list = tool_output("unsquashfs", &["-l", room.path("disk.squashfs").to_str().expect("plain")]);
     assert!(String::from_utf8_lossy(&list).contains("squashfs-root/etc/systemd/system/kiln-marker.service"));
     let direct = room.path("direct");
