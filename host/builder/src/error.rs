@@ -124,7 +124,7 @@ pub(crate) enum Kind {
     #[error("there is no toolbox to make disks with")]
     Toolbox { source: Box<dyn std::error::Error + Send + Sync> },
     #[error("cannot write {}", dest.display())]
-    DiskOutput { dest: PathBuf, source: io::Error },
+    Destination { dest: PathBuf, source: io::Error },
     #[error("cannot tell which packages are installed")]
     Attestation { source: kiln_attest::Error },
     #[error("{path:?} is not in the image")]
@@ -174,7 +174,7 @@ impl Error {
             | Kind::Engine(_) => Class::Machine,
             Kind::Layer { .. }
             | Kind::Disk { .. }
-            | Kind::DiskOutput { .. }
+            | Kind::Destination { .. }
             | Kind::DiskFile { .. }
             | Kind::Toolbox { .. }
             | Kind::Attestation { .. }

@@ -1,7 +1,11 @@
 //! What happens during a build, as it happens.
 
 use kiln_protocol::Stream;
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 /// Something worth telling the user.
 #[derive(Debug, Clone, Copy)]
@@ -56,5 +60,48 @@ pub trait Observer: Send + Sync {
 impl<F: Fn(Event<'_>) + Send + Sync> Observer for F {
     fn event(&self, event: Event<'_>) {
         self(event);
+    }
+}
+
+/// Passes everything on, and a notice only once: a build may start several VMs, and each would fall back to emulation.
+pub(crate) struct NoticesOnce<'a> {
+    observer: &'a dyn Observer,
+    given: Mutex<BTreeSet<String>>,
+}
+
+impl<'a> NoticesOnce<'a> {
+    pub fn new(observer: &'a dyn Observer) -> Self {
+        Self { observer, given: Mutex::default() }
+    }
+}
+
+impl Observer for NoticesOnce<'_> {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Notice(text) = event {
+            let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+            if !given.insert(text.to_owned()) {
+                return;
+            }
+        }
+        self.observer.event(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_is_given_once() {
+        let seen = Mutex::new(Vec::new());
+        let observer = |event: Event<'_>| seen.lock().unwrap().push(format!("{event:?}"));
+        let once = NoticesOnce::new(&observer);
+        for event in
+            [Event::Notice("slow"), Event::Phase("work"), Event::Notice("slow"), Event::Phase("work")]
+        {
+            once.event(event);
+        }
+        let wanted = ["Notice(\"slow\")", "Phase(\"work\")", "Phase(\"work\")"];
+        assert_eq!(*seen.lock().unwrap(), wanted);
     }
 }

@@ -30,7 +30,7 @@ const ONLY: usize = 0;
 
 /// Writes `layer-0.qcow2`, `layer-1.qcow2` and so on into a directory.
 pub(crate) fn write(maker: &DiskMaker, image: &StoredImage, directory: &Path) -> Result<u64, Error> {
-    let failed = |source| Kind::DiskOutput { dest: directory.to_owned(), source };
+    let failed = |source| Kind::Destination { dest: directory.to_owned(), source };
     std::fs::create_dir_all(directory).map_err(failed)?;
     let size = size(maker, image)?;
     let (mut below, mut total) = (None::<(StoredImage, FileSource)>, 0);
@@ -53,7 +53,7 @@ pub(crate) fn write(maker: &DiskMaker, image: &StoredImage, directory: &Path) ->
         });
         let options = Options::Qcow2(qcow2::Options { backing, ..qcow2::Options::default() });
         let dest = directory.join(&name);
-        let failed = |source| Kind::DiskOutput { dest: dest.clone(), source };
+        let failed = |source| Kind::Destination { dest: dest.clone(), source };
         let pending = PendingFile::create(&dest).map_err(failed)?;
         formats::write(&source, &options, &mut FileTarget(pending.file()))
             .map_err(|source| Kind::Disk { what: format!("cannot write {}", dest.display()), source })?;

@@ -33,7 +33,7 @@ pub(crate) fn write(disk: &MadeDisk, directory: &Path, surroundings: Surrounding
     }
     let failed = |dest: &Path| {
         let dest = dest.to_owned();
-        move |source| Kind::DiskOutput { dest, source }
+        move |source| Kind::Destination { dest, source }
     };
     std::fs::create_dir_all(directory).map_err(failed(directory))?;
     let mut size = 0;

@@ -49,7 +49,7 @@ pub(crate) struct Scene<'a> {
 }
 
 /// Something that runs in the VM.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Task {
     /// For messages.
     pub name: String,

@@ -160,7 +160,8 @@ impl DiskMaker<'_> {
         if kernels.is_empty() && !self.plan.boot.is_empty() {
             return Err(self.wrong(
                 "there is no kernel in the image: none in /boot (vmlinuz-VERSION), none beside its modules \
-                 (/lib/modules/VERSION/vmlinuz)",
+                 (/lib/modules/VERSION/vmlinuz); install one, or make a disk that does not boot (boot = [], --boot \
+                 none)",
             ));
         }
         if self.plan.root().is_none() && !self.plan.boot.is_empty() {
@@ -194,6 +195,8 @@ impl DiskMaker<'_> {
         for loader in &self.plan.boot {
             let more = loader::work(*loader, &scene).map_err(|why| self.wrong(why))?;
             work.edits.extend(more.edits);
+            // What two loaders need is done once, after both.
+            work.in_image.retain(|task| !more.in_image.contains(task));
             work.in_image.extend(more.in_image);
             work.in_toolbox.extend(more.in_toolbox);
             work.on_disk.extend(more.on_disk);
@@ -378,7 +381,7 @@ impl DiskMaker<'_> {
         for (index, partition) in self.plan.partitions.iter().enumerate() {
             let is_asked = partition.mount.is_some() && partition.file_system.is_some_and(is_writable);
             if let Some(making) = self.making(index, settled).filter(|_| is_asked) {
-                let name = format!("empty {} of partition {}", making.file_system.name(), self.number(index));
+                let name = format!("empty {}", self.file_system_name(index, &making));
                 steps.push(step(Stage::PreMount, &Task { name, script: making.script(None) }));
             }
         }
@@ -590,6 +593,14 @@ impl DiskMaker<'_> {
         })
     }
 
+    /// For messages.
+    fn file_system_name(&self, index: usize, making: &Making) -> String {
+        match self.number(index) {
+            0 => format!("{} of the disk", making.file_system.name()),
+            number => format!("{} of partition {number}", making.file_system.name()),
+        }
+    }
+
     /// Makes the file systems.
     fn fill(
         &self,
@@ -604,7 +615,7 @@ impl DiskMaker<'_> {
         for index in 0..self.plan.partitions.len() {
             let Some(making) = self.making(index, settled) else { continue };
             let filling = self.filling(index, tree)?;
-            let name = format!("{} of partition {}", making.file_system.name(), self.number(index));
+            let name = self.file_system_name(index, &making);
             let task = Task { name, script: making.script(filling.as_ref()) };
             steps.push(self.step(Stage::Disk, &task, &[]));
         }

@@ -42,7 +42,7 @@ pub(crate) fn write(
 }
 
 fn write_file(disk: &MadeDisk, output: &DiskOutput, threads: NonZeroUsize) -> Result<u64, Error> {
-    let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
+    let failed = |source| Kind::Destination { dest: output.dest.clone(), source };
     let source = disk.file.try_clone().and_then(FileSource::new).map_err(failed)?;
     let bytes = DiskBytes { source: &source, identity: disk.uuid, epoch_s: disk.epoch.unix_seconds() };
     write_bytes(&bytes, output, threads)
@@ -71,7 +71,7 @@ pub fn write_disk(disk: &DiskBytes, output: &DiskOutput, threads: NonZeroUsize) 
 }
 
 fn write_bytes(disk: &DiskBytes, output: &DiskOutput, threads: NonZeroUsize) -> Result<u64, Error> {
-    let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
+    let failed = |source| Kind::Destination { dest: output.dest.clone(), source };
     if output.dest == Path::new("-") {
         let mut stdout = io::stdout();
         write_stream(disk, output, threads, &mut stdout)?;
@@ -120,7 +120,7 @@ fn write_into(
     file: &File,
 ) -> Result<(), Error> {
     if let DiskForm::Raw(Some(compression)) = output.form {
-        let failed = |source| Kind::DiskOutput { dest: output.dest.clone(), source };
+        let failed = |source| Kind::Destination { dest: output.dest.clone(), source };
         return Ok(compress(disk.source, compression, threads, file).map_err(failed)?);
     }
     if let DiskForm::Appliance(appliance) = &output.form {

@@ -1,5 +1,6 @@
 //! Carries out a build: each image is made once, on top of its parent, and then written to all outputs.
 
+mod destinations;
 mod disks;
 mod finish;
 mod image;
@@ -14,6 +15,7 @@ use crate::{
     BuildFile, Error, Interrupt, Observer, Places,
     attestations::Attestations,
     disk::DiskOutput,
+    event::NoticesOnce,
     guest::{GuestSettings, Surroundings},
     inputs::{Input, Inputs},
 };
@@ -101,7 +103,8 @@ pub fn build(
     interrupt: &Interrupt,
     observer: &dyn Observer,
 ) -> Result<Built, Error> {
-    let surroundings = Surroundings { store, places, interrupt, observer };
+    let observer = NoticesOnce::new(observer);
+    let surroundings = Surroundings { store, places, interrupt, observer: &observer };
     let outputs = outputs::plan(request)?;
     let inputs = Inputs::new(request.attestations.provenance, &request.file.path);
     inputs.add_build_file(&request.file)?;

@@ -1,6 +1,6 @@
 //! Which images go where, and writing them.
 
-use super::{BuildRequest, Built, BuiltImage};
+use super::{BuildRequest, Built, BuiltImage, destinations, disks};
 use crate::{
     Error, Event, Image,
     attestations::{self, About},
@@ -41,10 +41,14 @@ pub(super) fn plan(request: &BuildRequest) -> Result<Vec<PlannedOutput>, Error> 
     if to_stdout > 1 {
         return Err(Kind::Request("standard output can take one output only".to_owned()).into());
     }
-    for output in super::disks::outputs(request) {
-        super::disks::images(request, output)?;
+    for output in &outputs {
+        destinations::check_image(&output.spec)?;
     }
-    if outputs.is_empty() && super::disks::outputs(request).is_empty() {
+    for output in disks::outputs(request) {
+        disks::images(request, output)?;
+        destinations::check_disk(output)?;
+    }
+    if outputs.is_empty() && disks::outputs(request).is_empty() {
         return Err(Kind::Request("there is no output".to_owned()).into());
     }
     Ok(outputs)

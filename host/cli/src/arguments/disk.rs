@@ -1,8 +1,8 @@
 //! Arguments about disks.
 
 use super::{MachineArguments, Progress, RegistryArguments};
-use clap::Args;
-use kiln_builder::{DiskOutput, parse_disk_output, parse_disk_path, parse_output};
+use clap::{Args, builder::PossibleValuesParser};
+use kiln_builder::{DiskOutput, Loader, parse_disk_output, parse_disk_path, parse_output};
 use kiln_disk::formats::DiskFormat;
 use kiln_image::reference::ImageReference;
 use kiln_transport::OutputSpec;
@@ -25,13 +25,13 @@ pub struct DiskArguments {
     pub size: Option<u64>,
     /// What boots it: grub-bios, grub-efi, grub-legacy, extlinux, systemd-boot, uki or none [default: grub-bios
     /// and grub-efi]
-    #[arg(long, value_name = "LOADER", value_delimiter = ',')]
+    #[arg(long, value_name = "LOADER", value_delimiter = ',', value_parser = loaders(), hide_possible_values = true)]
     pub boot: Vec<String>,
     /// Partition table: mbr, gpt or none [default: gpt]
-    #[arg(long, value_name = "TABLE")]
+    #[arg(long, value_name = "TABLE", value_parser = ["mbr", "gpt", "none"], hide_possible_values = true)]
     pub table: Option<String>,
-    /// File system of the root [default: ext4]
-    #[arg(long, value_name = "FILESYSTEM")]
+    /// File system of the root: ext2, ext3, ext4, xfs, btrfs, squashfs or erofs [default: ext4]
+    #[arg(long, value_name = "FILESYSTEM", value_parser = FILE_SYSTEMS, hide_possible_values = true)]
     pub filesystem: Option<String>,
     /// What the kernel is told besides where its root is
     #[arg(long, value_name = "TEXT")]
@@ -87,4 +87,11 @@ pub fn parse_any_output(text: &str) -> Result<OutputArgument, String> {
         Some(disk) => disk.map(OutputArgument::Disk),
         None => parse_output(text).map(OutputArgument::Image),
     }
+}
+
+/// Those that a root can be on.
+const FILE_SYSTEMS: [&str; 7] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "squashfs", "erofs"];
+
+fn loaders() -> PossibleValuesParser {
+    PossibleValuesParser::new(Loader::ALL.map(Loader::name).into_iter().chain(["none"]))
 }
