@@ -24,8 +24,16 @@ const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
 pub fn run(arguments: &BuildArguments) -> Result<u8> {
     let path = arguments.file.clone().unwrap_or_else(|| arguments.context.join(BUILD_FILE));
     let mut file = BuildFile::read(&path)?;
-    let disk_outputs = disk_outputs(arguments);
-    let outputs = outputs(arguments, &file)?;
+    let mut disk_outputs = disk_outputs(arguments);
+    let mut outputs = Vec::new();
+    match default_name(arguments, &file) {
+        Some(name) if file.makes_disk() => {
+            disk_outputs =
+                vec![kiln_builder::parse_disk_path(&format!("{name}.raw")).map_err(anyhow::Error::msg)?];
+        }
+        Some(name) => outputs = vec![output_of(&name)?],
+        None => outputs = image_outputs(arguments),
+    }
     for disk in file.images.iter_mut().filter_map(|image| image.disk.as_mut()) {
         let given = arguments.toolbox.toolbox.clone();
         disk.toolbox = given.or_else(|| disk.toolbox.take());
@@ -68,24 +76,28 @@ fn disk_outputs(arguments: &BuildArguments) -> Vec<DiskOutput> {
     disks.collect()
 }
 
-/// Those of the command line, else those of the file, else an archive beside where kiln was called: `app.tar` for
+/// Those of the command line, if any.
+fn image_outputs(arguments: &BuildArguments) -> Vec<OutputSpec> {
+    let images = arguments.output.iter().filter_map(|output| match output {
+        OutputArgument::Image(spec) => Some(spec.clone()),
+        OutputArgument::Disk(_) => None,
+    });
+    images.collect()
+}
+
+/// Where neither the command line nor the file has outputs, the name of a file where kiln was called, without an ending: `app` for
 /// `example/app:1.0`.
-fn outputs(arguments: &BuildArguments, file: &BuildFile) -> Result<Vec<OutputSpec>> {
-    if !arguments.output.is_empty() {
-        let images = arguments.output.iter().filter_map(|output| match output {
-            OutputArgument::Image(spec) => Some(spec.clone()),
-            OutputArgument::Disk(_) => None,
-        });
-        return Ok(images.collect());
-    }
-    if !file.outputs.is_empty() || !file.disk_outputs.is_empty() {
-        return Ok(Vec::new());
+fn default_name(arguments: &BuildArguments, file: &BuildFile) -> Option<String> {
+    if !arguments.output.is_empty() || !file.outputs.is_empty() || !file.disk_outputs.is_empty() {
+        return None;
     }
     let name = arguments.tag.first().or_else(|| file.name());
     let repository = name.map_or_else(|| "image".to_owned(), ImageName::repository);
-    let last = repository.rsplit('/').next().unwrap_or(&repository);
-    let output = kiln_builder::parse_output(&format!("type=docker-archive,dest={last}.tar"));
-    Ok(vec![output.map_err(anyhow::Error::msg)?])
+    Some(repository.rsplit('/').next().unwrap_or(&repository).to_owned())
+}
+
+fn output_of(name: &str) -> Result<OutputSpec> {
+    kiln_builder::parse_output(&format!("type=docker-archive,dest={name}.tar")).map_err(anyhow::Error::msg)
 }
 
 /// The time set for reproducible builds.

@@ -5,7 +5,7 @@ use crate::{
     Error,
     disk::{
         DiskOutput, DiskPlan, DiskScript, DiskUser, FileSystem, Initrd, Loader, MachineId, PartitionPlan,
-        PartitionSize, SystemPlan, Table, check_plan, complete, parse_disk_output,
+        PartitionSize, SystemPlan, Table, check_plan, complete, disk_output,
     },
     error::Kind,
     parse_size,
@@ -127,11 +127,25 @@ impl Checker<'_> {
     /// An output that is a disk's; `None` if it is an image's.
     pub(super) fn disk_output(&self, output: &schema::Output) -> Result<Option<DiskOutput>, Located> {
         let (Some(kind), Some(dest)) = (&output.r#type, &output.dest) else { return Ok(None) };
-        let mut text = format!("type={},dest={}", kind.get_ref(), dest.get_ref());
-        if let Some(compression) = &output.compression {
-            text = format!("{text},compression={}", compression.get_ref());
+        let mut keys = vec![("type", kind.get_ref().clone()), ("dest", dest.get_ref().clone())];
+        for (key, value) in [("name", &output.name), ("compression", &output.compression)] {
+            keys.extend(value.as_ref().map(|value| (key, value.get_ref().clone())));
         }
-        let Some(parsed) = parse_disk_output(&text) else { return Ok(None) };
+        for (key, value) in output.of_disks() {
+            let text = match value.get_ref() {
+                Written::Text(text) => text.clone(),
+                Written::Number(number) => number.to_string(),
+                _ => return Err(self.wrong(value, format!("`{key}` is a word or a number"))),
+            };
+            keys.push((key, text));
+        }
+        let pairs: Vec<(&str, &str)> = keys.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let Some(parsed) = disk_output(&pairs) else {
+            let foreign = output.of_disks().next();
+            return foreign.map_or(Ok(None), |(key, value)| {
+                Err(self.wrong(value, format!("`{key}` is said of disks, and {} is none", kind.get_ref())))
+            });
+        };
         let mut parsed = parsed.map_err(|message| self.wrong(kind, message))?;
         if parsed.dest != Path::new("-") {
             parsed.dest = self.directory().join(&parsed.dest);

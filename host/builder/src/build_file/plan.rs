@@ -283,6 +283,11 @@ impl BuildFile {
         }
     }
 
+    /// Whether an image that is written by default has a disk.
+    pub fn makes_disk(&self) -> bool {
+        self.default_images().into_iter().any(|index| self.images[index].disk.is_some())
+    }
+
     /// The first name of the images that are written by default.
     pub fn name(&self) -> Option<&ImageName> {
         self.default_images().into_iter().find_map(|index| self.images[index].names.first())

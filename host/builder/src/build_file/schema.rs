@@ -305,8 +305,29 @@ pub(super) struct Output {
     #[serde(default)]
     pub force_compression: bool,
     pub dialect: Option<Spanned<String>>,
+    pub subformat: Option<Spanned<Written<NoTable>>>,
+    pub adapter: Option<Spanned<Written<NoTable>>>,
+    pub hardware_version: Option<Spanned<Written<NoTable>>>,
+    pub memory: Option<Spanned<Written<NoTable>>>,
+    pub cpus: Option<Spanned<Written<NoTable>>>,
+    pub firmware: Option<Spanned<Written<NoTable>>>,
     #[serde(default)]
     pub images: Vec<Spanned<String>>,
+}
+
+impl Output {
+    /// The keys that only disks have, as given.
+    pub fn of_disks(&self) -> impl Iterator<Item = (&'static str, &Spanned<Written<NoTable>>)> {
+        let keys = [
+            ("subformat", &self.subformat),
+            ("adapter", &self.adapter),
+            ("hardware-version", &self.hardware_version),
+            ("memory", &self.memory),
+            ("cpus", &self.cpus),
+            ("firmware", &self.firmware),
+        ];
+        keys.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)))
+    }
 }
 
 impl Document {
@@ -371,7 +392,8 @@ impl Image {
 fn with_layer_keys(mut mistake: Mistake) -> Mistake {
     let keys = LAYER_KEYS.map(|key| format!("`{key}`")).join(", ");
     if mistake.message.starts_with("unknown field") {
-        mistake.message = mistake.message.replacen("one of ", &format!("one of {keys}, "), 1);
+        // The list of an image's keys, not of a table within it.
+        mistake.message = mistake.message.replacen("one of `id`", &format!("one of {keys}, `id`"), 1);
     }
     mistake
 }

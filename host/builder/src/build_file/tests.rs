@@ -1,4 +1,5 @@
 use super::*;
+use crate::DiskForm;
 use kiln_image::contents::Owner;
 use std::fs;
 use tempfile::TempDir;
@@ -197,6 +198,18 @@ fn mistakes_are_shown_where_they_are() {
         ("[config]\nEnv = [\"A\"]\n", "2:8", "NAME=value"),
         ("[config]\nWorkingDir = \"x\"\n", "2:14", "begins with /"),
         ("[config]\nExposedPorts = [\"http\"]\n", "2:17", "`http` is no port"),
+        ("[disk]\nsizes = \"1GiB\"\n", "2:1", "unknown field `sizes`, expected one of `size`, `table`"),
+        (
+            "[disk]\n[[disk.partition]]\nfilesystem = \"ext4\"\nuuid = \"12\"\nmount = \"/\"\n",
+            "2:1",
+            "`12` is no UUID",
+        ),
+        (
+            "[[output]]\ntype = \"oci\"\ndest = \"x\"\nadapter = \"ide\"\n",
+            "4:11",
+            "`adapter` is said of disks",
+        ),
+        ("[[output]]\ntype = \"ova\"\ndest = \"x\"\ncpus = true\n", "4:8", "`cpus` is a word or a number"),
         (&"[[image]]\n".repeat(1001), "1001:1", "a file has no more than 1000 images"),
         ("name = \"a\n", "1:10", ""),
         ("name = 'a'\n[[image]]\n", "1:1", "`name` belongs into an [[image]], where there are any"),
@@ -274,4 +287,17 @@ fn a_missing_file_is_named() {
     let error = BuildFile::read(Path::new("/nowhere/kiln.toml")).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the build file /nowhere/kiln.toml");
     assert_eq!(error.class(), crate::Class::Usage);
+}
+
+#[test]
+fn outputs_of_disks_have_all_their_keys() {
+    let file = read(
+        "[disk]\n[[output]]\ntype = \"ova\"\ndest = \"a,b.ova\"\nname = \"A, B\"\nmemory = \"2GiB\"\ncpus = 3\nfirmware = \"efi\"\n\
+         adapter = \"ide\"\nhardware-version = 13\n",
+    );
+    let output = &file.disk_outputs[0];
+    assert!(output.dest.ends_with("a,b.ova"), "{output:?}");
+    let DiskForm::Appliance(appliance) = &output.form else { panic!("{output:?}") };
+    assert_eq!((appliance.name.as_deref(), appliance.memory, appliance.cpus), (Some("A, B"), 2 << 30, 3));
+    assert!(appliance.is_efi && appliance.vmware.hardware_version == Some(13), "{appliance:?}");
 }

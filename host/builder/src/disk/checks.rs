@@ -1,6 +1,8 @@
 //! What a plan says that cannot be, whatever the image; and what it leaves out.
 
+use super::identity::{Uuid, parse_identity};
 use super::plan::{DiskPlan, FileSystem, Loader, PartitionPlan, PartitionSize, Table, is_writable};
+use std::collections::BTreeMap;
 
 /// What is wrong, and with which partition, by its index.
 type Wrong = (Option<usize>, String);
@@ -66,7 +68,23 @@ pub(crate) fn check_plan(plan: &DiskPlan) -> Result<(), Wrong> {
     for (index, partition) in plan.partitions.iter().enumerate() {
         check_partition(plan, index, partition).map_err(|message| (Some(index), message))?;
     }
-    check_mounts(plan)
+    check_mounts(plan)?;
+    check_identities(plan)
+}
+
+/// Systems find their file systems by UUID.
+fn check_identities(plan: &DiskPlan) -> Result<(), Wrong> {
+    type Get = fn(&PartitionPlan) -> Option<Uuid>;
+    let of_file_system: Get = |partition| parse_identity(partition.file_system, partition.uuid.as_deref()?);
+    let of_partition: Get = |partition| parse_identity(None, partition.partition_uuid.as_deref()?);
+    for (what, get) in [("UUID", of_file_system), ("partition UUID", of_partition)] {
+        let mut known: BTreeMap<Uuid, usize> = BTreeMap::new();
+        for (index, partition) in plan.partitions.iter().enumerate() {
+            let Some(first) = get(partition).and_then(|uuid| known.insert(uuid, index)) else { continue };
+            return Err((Some(index), format!("partition {} has this {what} already", first + 1)));
+        }
+    }
+    Ok(())
 }
 
 fn check_identifier(plan: &DiskPlan) -> Result<(), String> {
@@ -110,6 +128,21 @@ fn check_partition(plan: &DiskPlan, index: usize, partition: &PartitionPlan) -> 
             "a label is that of a file system, and here is none; a GPT partition's is `name`".to_owned()
         );
     }
+    if let Some(text) = &partition.uuid
+        && parse_identity(partition.file_system, text).is_none()
+    {
+        let or_serial = if partition.file_system == Some(FileSystem::Vfat) {
+            ", nor eight hexadecimal digits as of a FAT"
+        } else {
+            ""
+        };
+        return Err(format!("`{text}` is no UUID{or_serial}"));
+    }
+    if let Some(text) = &partition.partition_uuid
+        && parse_identity(None, text).is_none()
+    {
+        return Err(format!("`{text}` is no UUID of a partition"));
+    }
     if partition.kind.as_deref() == Some("bios-boot") {
         let moves =
             plan.partitions[..index].iter().any(|before| matches!(before.size, PartitionSize::Fit { .. }));
@@ -146,6 +179,25 @@ mod tests {
     fn partition(file_system: Option<FileSystem>, mount: &str) -> PartitionPlan {
         let mount = (!mount.is_empty()).then(|| mount.to_owned());
         PartitionPlan { file_system, mount, ..PartitionPlan::default() }
+    }
+
+    #[test]
+    fn two_of_the_same_name_are_refused() {
+        let uuid = "11111111-2222-4333-8444-555555555555";
+        let with = |mount: &str, fixed: bool| {
+            let mut partition = partition(Some(FileSystem::Ext4), mount);
+            let place = if fixed { &mut partition.uuid } else { &mut partition.partition_uuid };
+            *place = Some(uuid.to_owned());
+            partition
+        };
+        let refused = |one, other| {
+            let plan =
+                DiskPlan { partitions: vec![with("/", one), with("/srv", other)], ..DiskPlan::default() };
+            check_plan(&plan).map_err(|(_, message)| message)
+        };
+        assert_eq!(refused(true, false), Ok(()));
+        assert_eq!(refused(true, true), Err("partition 1 has this UUID already".to_owned()));
+        assert_eq!(refused(false, false), Err("partition 1 has this partition UUID already".to_owned()));
     }
 
     fn refusal(plan: &DiskPlan) -> String {

@@ -1,5 +1,6 @@
 //! Identities that are the same in every run: derived from the image that a disk is made of.
 
+use super::plan::FileSystem;
 use kiln_image::digest::Digest;
 
 /// Who asks; part of what is hashed, so that the identities of one disk differ.
@@ -52,6 +53,17 @@ pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
     Some(uuid)
 }
 
+/// A UUID, or of a FAT the eight digits of its serial number.
+pub(crate) fn parse_identity(file_system: Option<FileSystem>, text: &str) -> Option<Uuid> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    if file_system == Some(FileSystem::Vfat) && digits.len() == 8 {
+        let mut uuid = [0; 16];
+        uuid[..4].copy_from_slice(&u32::from_str_radix(&digits, 16).ok()?.to_be_bytes());
+        return Some(uuid);
+    }
+    parse_uuid(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +84,12 @@ mod tests {
         for text in ["", "1234", "0123456789abcdef0123456789abcdef", "0123456z-0123-0123-0123-0123456789ab"] {
             assert_eq!(parse_uuid(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn fats_have_short_identities() {
+        let fat = parse_identity(Some(FileSystem::Vfat), "1234-ABCD").unwrap();
+        assert_eq!(fat[..5], [0x12, 0x34, 0xab, 0xcd, 0]);
+        assert_eq!(parse_identity(Some(FileSystem::Ext4), "1234-ABCD"), None);
     }
 }

@@ -16,7 +16,7 @@ use super::{
     edit::{Edit, Editor},
     file_system::{Filling, Making, Masked},
     fstab,
-    identity::{Identity, Uuid, parse_uuid},
+    identity::{Identity, Uuid, parse_identity},
     initrd,
     layout::{self, Layout},
     loader::{self, BootCode, Scene, Task, Work},
@@ -745,17 +745,6 @@ impl LayerReceiver for Nothing {
     }
 }
 
-/// A UUID, or of a FAT the eight digits of its serial number.
-fn parse_identity(file_system: Option<FileSystem>, text: &str) -> Option<Uuid> {
-    let digits: String = text.chars().filter(|c| *c != '-').collect();
-    if file_system == Some(FileSystem::Vfat) && digits.len() == 8 {
-        let mut uuid = [0; 16];
-        uuid[..4].copy_from_slice(&u32::from_str_radix(&digits, 16).ok()?.to_be_bytes());
-        return Some(uuid);
-    }
-    parse_uuid(text)
-}
-
 /// What the system calls itself ([os-release(5)](https://man7.org/linux/man-pages/man5/os-release.5.html)), as menus can show it.
 fn title(release: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(release);
@@ -786,12 +775,5 @@ mod tests {
         for (release, wanted) in table {
             assert_eq!(title(release.as_bytes()).as_deref(), wanted);
         }
-    }
-
-    #[test]
-    fn fats_have_short_identities() {
-        let fat = parse_identity(Some(FileSystem::Vfat), "1234-ABCD").unwrap();
-        assert_eq!(fat[..5], [0x12, 0x34, 0xab, 0xcd, 0]);
-        assert_eq!(parse_identity(Some(FileSystem::Ext4), "1234-ABCD"), None);
     }
 }

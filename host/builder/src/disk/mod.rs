@@ -46,6 +46,7 @@ pub(crate) use iso::{label as iso_label, plan as iso_plan};
 pub(crate) use make::{DiskMaker, MadeDisk};
 pub(crate) use output::write;
 pub use output::{DiskBytes, write_disk};
+pub(crate) use output_keys::disk_output;
 pub use output_keys::{parse_disk_output, parse_disk_path};
 pub use plan::{
     Appliance, ApplianceForm, DiskForm, DiskOutput, DiskPlan, DiskScript, DiskUser, FileSystem, Initrd,

@@ -40,11 +40,19 @@ const ZSTD_LEVEL: u32 = 3;
 /// # Errors
 /// A message for people.
 pub fn parse_disk_output(text: &str) -> Option<Result<DiskOutput, String>> {
-    let kind = text.split(',').find_map(|part| part.strip_prefix("type="))?;
-    if !TYPES.iter().any(|(name, endings)| *name == kind || endings.contains(&kind)) {
-        return None;
-    }
+    let kind = text.split(',').find_map(|part| part.strip_prefix("type=")).filter(|kind| is_disk(kind))?;
     Some(Keys::parse(text).and_then(|keys| keys.output(kind)))
+}
+
+/// An output of these keys, `type` among them, where that is a disk's; `None` where it is not.
+pub(crate) fn disk_output(pairs: &[(&str, &str)]) -> Option<Result<DiskOutput, String>> {
+    let kind = pairs.iter().find_map(|(key, value)| (*key == "type" && is_disk(value)).then_some(*value))?;
+    let text: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    Some(Keys::new(&text.join(","), pairs.to_vec()).output(kind))
+}
+
+fn is_disk(kind: &str) -> bool {
+    TYPES.iter().any(|(name, endings)| *name == kind || endings.contains(&kind))
 }
 
 /// A disk's output that may be a path only, whose ending says the type.
@@ -92,7 +100,11 @@ impl<'t> Keys<'t> {
             }
             pairs.push((key, value));
         }
-        Ok(Self { text, pairs, asked: RefCell::new(vec!["type", "dest"]) })
+        Ok(Self::new(text, pairs))
+    }
+
+    fn new(text: &'t str, pairs: Vec<(&'t str, &'t str)>) -> Self {
+        Self { text, pairs, asked: RefCell::new(vec!["type", "dest"]) }
     }
 
     fn get(&self, key: &'static str) -> Option<&'t str> {
