@@ -172,8 +172,12 @@ impl Making<'_> {
         let make = self.words(words, [self.device.as_str()]) + " >/dev/null";
         let fill = tree.map(|tree| {
             let copy = line(["mcopy", "-Q", "-s", "-m", "-i", &self.device]);
-            // Sorted by the shell: the order of a FAT's directories is that of copying.
-            format!("export LC_ALL=C\ncd {}\nset -- *\n[ ! -e \"$1\" ] || {copy} \"$@\" ::", line([tree]))
+            // Sorted by the shell: the order of a FAT's directories is that of copying. `./` keeps names apart from
+            // options and from drives (`a:`).
+            let files =
+                "for file in ./* ./.[!.]* ./..?*; do\n[ ! -e \"$file\" ] || set -- \"$@\" \"$file\"\ndone";
+            let tree = line([tree]);
+            format!("export LC_ALL=C\ncd {tree}\nset --\n{files}\n[ $# = 0 ] || {copy} \"$@\" ::")
         });
         std::iter::once(make).chain(fill).collect()
     }
@@ -239,6 +243,24 @@ mod tests {
             assert!(script.contains(" -L 'it'\\''s' "), "{script}");
         }
         assert!(making(FileSystem::Vfat).script(None).contains("-n 'IT'\\''S'"));
+    }
+
+    #[test]
+    fn files_of_a_fat_are_those_that_are_hidden_too() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["a:b", "-n", ".hidden", "..odd", "two words"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let filling = Filling { path: "", masked: Vec::new(), mode: 0o755, uid: 0, gid: 0 };
+        let script = making(FileSystem::Vfat).script(Some(&filling));
+        let (_, copying) = script.split_once("export LC_ALL=C\n").unwrap();
+        let copying = copying.replace(TREE, &directory.path().to_string_lossy());
+        let copying = copying.replace("mcopy -Q -s -m -i /dev/vda1", "printf '%s\\n'");
+        let output = std::process::Command::new("sh").args(["-c", &copying]).output().unwrap();
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            "./-n\n./a:b\n./two words\n./.hidden\n./..odd\n::\n"
+        );
     }
 
     #[test]
