@@ -135,7 +135,25 @@ impl Making<'_> {
         // Never checked because of its age or of how often it was mounted: a machine made of an image has no say in when it
         // boots.
         let tune = line(["tune2fs", "-i", "0", "-c", "0", &self.device]);
-        vec![self.words(words, [self.device.as_str()]), format!("{tune} >/dev/null")]
+        let count = tree.filter(|_| !self.says_inodes()).map(|tree| self.count_inodes(tree));
+        let more = if count.is_some() { " $inodes" } else { "" };
+        let make = format!("{}{more}", self.words(words, [self.device.as_str()]));
+        count.into_iter().chain([make, format!("{tune} >/dev/null")]).collect()
+    }
+
+    /// Whether there is a word on how many inodes there are.
+    fn says_inodes(&self) -> bool {
+        self.mkfs_options.iter().any(|option| ["-N", "-i", "-T"].iter().any(|word| option.starts_with(word)))
+    }
+
+    /// Sets `inodes` to an option where as many as mke2fs makes by itself (`inode_ratio` of `mke2fs.conf`) are too few for
+    /// a tree of many small files.
+    fn count_inodes(&self, tree: &str) -> String {
+        let (find, size) = (line(["find", tree, "-xdev"]), line(["blockdev", "--getsize64", &self.device]));
+        format!(
+            "size=$({size})\nfiles=$({find} | wc -l)\nratio=16384\n[ $size -ge 536870912 ] || ratio=4096\n\
+             wanted=$((files + files / 8 + 1024)) inodes=\n[ $((size / ratio)) -ge $wanted ] || inodes=\"-N $wanted\""
+        )
     }
 
     fn xfs(&self, tree: Option<&str>) -> String {
@@ -261,6 +279,28 @@ mod tests {
             String::from_utf8(output.stdout).unwrap(),
             "./-n\n./a:b\n./two words\n./.hidden\n./..odd\n::\n"
         );
+    }
+
+    #[test]
+    fn there_are_inodes_for_many_small_files() {
+        let filling = Filling { path: "", masked: Vec::new(), mode: 0o755, uid: 0, gid: 0 };
+        let mut making = making(FileSystem::Ext4);
+        let inodes = |making: &Making, size_bytes: u64, files: u64| {
+            let script = making.script(Some(&filling));
+            let (_, script) = script.split_once("TZ=UTC\n").unwrap();
+            let tools = format!("blockdev() {{ echo {size_bytes}; }}\nfind() {{ yes | head -n {files}; }}\n");
+            let script = format!("{tools}mke2fs() {{ echo \"$*\"; }}\ntune2fs() {{ :; }}\n{script}");
+            let output = std::process::Command::new("sh").args(["-euc", &script]).output().unwrap();
+            let words = String::from_utf8(output.stdout).unwrap();
+            words.split_once(" /dev/vda1").unwrap().1.trim().to_owned()
+        };
+        assert_eq!(inodes(&making, 1 << 30, 50_000), "");
+        assert_eq!(inodes(&making, 1 << 30, 150_000), "-N 169774");
+        assert_eq!(inodes(&making, 256 << 20, 50_000), "");
+        assert_eq!(inodes(&making, 256 << 20, 60_000), "-N 68524");
+        let own = ["-i".to_owned(), "4096".to_owned()];
+        making.mkfs_options = &own;
+        assert_eq!(inodes(&making, 1 << 30, 150_000), "");
     }
 
     #[test]
