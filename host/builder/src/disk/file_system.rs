@@ -106,10 +106,13 @@ impl Making<'_> {
 
     fn ext(&self, tree: Option<&str>, filling: Option<&Filling>) -> Vec<String> {
         let uuid = format_uuid(&self.uuid);
-        let mut extended = format!("hash_seed={uuid},nodiscard");
+        let given = ExtOptions::of(self.mkfs_options);
+        let mut extended = vec![format!("hash_seed={uuid}"), "nodiscard".to_owned()];
         if let Some(Filling { mode, uid, gid, .. }) = filling {
-            extended = format!("{extended},root_owner={uid}:{gid},root_perms={mode:o}");
+            extended.extend([format!("root_owner={uid}:{gid}"), format!("root_perms={mode:o}")]);
         }
+        extended.extend(given.extended.iter().map(|option| (*option).to_owned()));
+        let extended = extended.join(",");
         let mut words =
             vec!["mke2fs", "-q", "-F", "-t", self.file_system.name(), "-U", &uuid, "-E", &extended];
         let mut features: Vec<&str> = Vec::new();
@@ -119,6 +122,7 @@ impl Making<'_> {
         if self.loaders.contains(&Loader::Extlinux) {
             features.push(EXTLINUX_FEATURES);
         }
+        features.extend(&given.features);
         let features = features.join(",");
         if !features.is_empty() {
             words.extend(["-O", &features]);
@@ -132,12 +136,14 @@ impl Making<'_> {
         if let Some(tree) = tree {
             words.extend(["-d", tree]);
         }
+        words.extend(given.others);
+        words.push(&self.device);
         // Never checked because of its age or of how often it was mounted: a machine made of an image has no say in when it
         // boots.
         let tune = line(["tune2fs", "-i", "0", "-c", "0", &self.device]);
         let count = tree.filter(|_| !self.says_inodes()).map(|tree| self.count_inodes(tree));
         let more = if count.is_some() { " $inodes" } else { "" };
-        let make = format!("{}{more}", self.words(words, [self.device.as_str()]));
+        let make = line(words) + more;
         count.into_iter().chain([make, format!("{tune} >/dev/null")]).collect()
     }
 
@@ -230,6 +236,35 @@ impl Making<'_> {
     }
 }
 
+/// Options of people for mke2fs, of which the last `-E` and the last `-O` count alone: theirs are to add to ours, which hold
+/// what makes two runs the same.
+#[derive(Default)]
+struct ExtOptions<'o> {
+    extended: Vec<&'o str>,
+    features: Vec<&'o str>,
+    others: Vec<&'o str>,
+}
+
+impl<'o> ExtOptions<'o> {
+    fn of(options: &'o [String]) -> Self {
+        let mut found = Self::default();
+        let mut words = options.iter().map(String::as_str);
+        while let Some(word) = words.next() {
+            let (place, value) = match (word.strip_prefix("-E"), word.strip_prefix("-O")) {
+                (Some(value), _) => (&mut found.extended, value),
+                (_, Some(value)) => (&mut found.features, value),
+                _ => {
+                    found.others.push(word);
+                    continue;
+                }
+            };
+            // Its value is the rest of the word, or else the next one.
+            place.extend(if value.is_empty() { words.next() } else { Some(value) });
+        }
+        found
+    }
+}
+
 /// An empty directory over a mount point; its own metadata is all that is kept of it.
 fn mask(masked: &Masked) -> [String; 2] {
     let place = format!("{TREE}/{}", masked.path);
@@ -279,6 +314,19 @@ mod tests {
             String::from_utf8(output.stdout).unwrap(),
             "./-n\n./a:b\n./two words\n./.hidden\n./..odd\n::\n"
         );
+    }
+
+    #[test]
+    fn options_of_people_add_to_ours() {
+        let options =
+            ["-E", "lazy_itable_init=0", "-Oencrypt", "-m", "1", "-O", "^has_journal"].map(str::to_owned);
+        let making = Making { mkfs_options: &options, ..making(FileSystem::Ext4) };
+        let script = making.script(None);
+        let extended = "-E hash_seed=11111111-1111-1111-1111-111111111111,nodiscard,lazy_itable_init=0 ";
+        let features = "-O '^metadata_csum_seed,^orphan_file,encrypt,^has_journal' ";
+        assert!(script.contains(extended), "{script}");
+        assert!(script.contains(&features.replace('\'', "")), "{script}");
+        assert!(script.contains(" -m 1 /dev/vda1\n"), "{script}");
     }
 
     #[test]
