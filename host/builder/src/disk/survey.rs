@@ -71,10 +71,11 @@ fn is_file(tree: &Tree, path: &str) -> bool {
 /// The kernels, the newest first: in `/boot`, or beside their modules as Fedora and Arch have them.
 pub(crate) fn kernels(tree: &Tree) -> Vec<Kernel> {
     let mut found: Vec<Kernel> = Vec::new();
-    for name in names(tree, "boot") {
-        let version = name.strip_prefix("vmlinuz-").or_else(|| name.strip_prefix("vmlinux-"));
-        if let Some(version) = version.filter(|version| !version.contains("rescue")) {
-            found.push(kernel(tree, version, format!("boot/{name}")));
+    for prefix in ["vmlinuz-", "vmlinux-"] {
+        for version in names(tree, "boot").into_iter().filter_map(|name| name.strip_prefix(prefix)) {
+            if is_version(version) && !found.iter().any(|kernel| kernel.version == version) {
+                found.push(kernel(tree, version, format!("boot/{prefix}{version}")));
+            }
         }
     }
     for version in names(tree, "lib/modules") {
@@ -88,10 +89,21 @@ pub(crate) fn kernels(tree: &Tree) -> Vec<Kernel> {
     found
 }
 
+/// Whether a kernel is called so that is to be booted: no spare one, nor what is for debuggers (`vmlinux-VERSION.gz` of
+/// openSUSE), and in one word, as loaders' files need it.
+fn is_version(version: &str) -> bool {
+    const OTHERS: [&str; 5] = [".old", ".gz", ".xz", ".zst", ".debug"];
+    !version.is_empty()
+        && version.bytes().all(|byte| byte.is_ascii_graphic())
+        && !version.contains("rescue")
+        && !OTHERS.iter().any(|ending| version.ends_with(ending))
+}
+
 fn kernel(tree: &Tree, version: &str, path: String) -> Kernel {
     let names = [
         format!("boot/initrd.img-{version}"),
         format!("boot/initramfs-{version}.img"),
+        format!("boot/initramfs-{version}"),
         format!("boot/initrd-{version}"),
         format!("boot/initrd-{version}.img"),
         format!("lib/modules/{version}/initrd"),
@@ -124,7 +136,7 @@ pub(crate) fn program(tree: &Tree, names: &[&str]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use kiln_image::{entry::Metadata, tree::Node};
 
@@ -150,7 +162,8 @@ mod tests {
         Content::File { size: 0, extents: Vec::new() }
     }
 
-    fn tree(paths: &[(&str, &str)]) -> Tree {
+    /// Of files, and of links with their targets.
+    pub(crate) fn tree(paths: &[(&str, &str)]) -> Tree {
         let mut tree = Tree::new();
         for (path, target) in paths {
             let content = if target.is_empty() { file() } else { Content::Symlink((*target).into()) };
@@ -185,6 +198,24 @@ mod tests {
         assert_eq!(versions, ["7.0.1-fc44", "6.1.0-10-amd64", "6.1.0-9-amd64"]);
         assert_eq!(found[1].initrd.as_deref(), Some("boot/initrd.img-6.1.0-10-amd64"));
         assert_eq!(found[2].initrd, None);
+    }
+
+    #[test]
+    fn each_kernel_is_found_once_and_what_is_none_never() {
+        let tree = tree(&[
+            ("boot/vmlinuz-lts", ""),
+            ("boot/initramfs-lts", ""),
+            ("boot/vmlinuz-6.4.0-1-default", ""),
+            ("boot/vmlinux-6.4.0-1-default", ""),
+            ("boot/vmlinux-6.4.0-1-default.gz", ""),
+            ("boot/vmlinuz-6.1.0.old", ""),
+            ("boot/vmlinuz-", ""),
+            ("boot/vmlinuz-6.1\nquiet", ""),
+        ]);
+        let found = kernels(&tree);
+        let paths: Vec<_> = found.iter().map(|kernel| kernel.path.as_str()).collect();
+        assert_eq!(paths, ["boot/vmlinuz-6.4.0-1-default", "boot/vmlinuz-lts"]);
+        assert_eq!(found[1].initrd.as_deref(), Some("boot/initramfs-lts"));
     }
 
     #[test]
