@@ -1,6 +1,7 @@
 //! What a disk is to be.
 
 pub use kiln_disk::table::FileSystem;
+use kiln_disk::table::PartitionType;
 use kiln_image::{
     compress::Compression,
     reference::ImageReference,
@@ -300,7 +301,22 @@ impl PartitionPlan {
 
     /// Whether the firmware of UEFI looks here.
     pub fn is_esp(&self) -> bool {
-        matches!(self.kind.as_deref(), Some("efi" | "esp"))
+        self.is_of_type("efi")
+    }
+
+    /// Whether GRUB's core image goes here.
+    pub(crate) fn is_bios_boot(&self) -> bool {
+        self.is_of_type("bios-boot")
+    }
+
+    /// Whether its type is this one, by whichever of its names, its byte or its UUID.
+    fn is_of_type(&self, name: &str) -> bool {
+        let parsed = |text: &str| text.parse::<PartitionType>().ok();
+        let (Some(kind), Some(wanted)) = (self.kind.as_deref().and_then(parsed), parsed(name)) else {
+            return false;
+        };
+        (kind.gpt().is_some() && kind.gpt() == wanted.gpt())
+            || (kind.mbr().is_some() && kind.mbr() == wanted.mbr())
     }
 }
 
@@ -322,5 +338,32 @@ impl DiskPlan {
             partition.mount_path().filter(|mount| holds(mount)).map(|mount| (index, mount.len()))
         });
         held.max_by_key(|(_, length)| *length).map(|(index, _)| index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_several_names() {
+        let table = [
+            ("efi", (true, false)),
+            ("ESP", (true, false)),
+            ("efi-system", (true, false)),
+            ("ef", (true, false)),
+            ("C12A7328-F81F-11D2-BA4B-00A0C93EC93B", (true, false)),
+            ("bios-boot", (false, true)),
+            ("bios_grub", (false, true)),
+            ("21686148-6449-6e6f-744e-656564454649", (false, true)),
+            ("linux", (false, false)),
+            ("83", (false, false)),
+            ("no type", (false, false)),
+        ];
+        for (kind, wanted) in table {
+            let plan = PartitionPlan { kind: Some(kind.to_owned()), ..PartitionPlan::default() };
+            assert_eq!((plan.is_esp(), plan.is_bios_boot()), wanted, "{kind}");
+        }
+        assert!(!PartitionPlan::default().is_esp());
     }
 }

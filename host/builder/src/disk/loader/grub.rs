@@ -8,7 +8,7 @@
 use super::{DEVICE, Scene, TREE, Task, Work};
 use crate::disk::{
     edit::Edit,
-    plan::Table,
+    plan::{PartitionPlan, Table},
     shell::{line, quote},
     survey,
 };
@@ -20,8 +20,7 @@ const CONFIGURE: [&str; 2] = ["grub-mkconfig", "grub2-mkconfig"];
 const DEFAULTS: &str = "etc/default/grub";
 
 pub(super) fn bios(scene: &Scene) -> Result<Work, String> {
-    let has_gap =
-        scene.plan.partitions.iter().any(|partition| partition.kind.as_deref() == Some("bios-boot"));
+    let has_gap = scene.plan.partitions.iter().any(PartitionPlan::is_bios_boot);
     match scene.plan.table {
         Table::Gpt if !has_gap => {
             return Err(
