@@ -29,9 +29,10 @@ pub(super) fn work(scene: &Scene) -> Result<Work, String> {
     }
     let has_stages = |directory: &&&str| survey::has(scene.tree, &format!("{directory}/stage2"));
     let stages = STAGES.iter().find(has_stages);
-    let (Some(stages), true) = (stages, survey::has(scene.tree, "usr/sbin/grub")) else {
+    // Debian has it in /usr/sbin, Red Hat in /sbin.
+    let (Some(stages), Some(program)) = (stages, survey::program(scene.tree, &["grub"])) else {
         return Err(
-            "the image has no GRUB 0.97 (/usr/sbin/grub with its stages); Debian's package is grub-legacy"
+            "the image has no GRUB 0.97 (/usr/sbin/grub or /sbin/grub with its stages); Debian's package is grub-legacy"
                 .to_owned(),
         );
     };
@@ -44,7 +45,7 @@ pub(super) fn work(scene: &Scene) -> Result<Work, String> {
     let partition = scene.boot_partition.saturating_sub(1);
     let script = format!(
         "set -eu\nmount --rbind /dev {TREE}/dev\nmount -t proc proc {TREE}/proc\nmount -t tmpfs tmpfs {TREE}/tmp\n\
-         printf '(hd0) {DEVICE}\\n' >{TREE}/tmp/device.map\nchroot {TREE} /usr/sbin/grub --batch --device-map=/tmp/device.map \
+         printf '(hd0) {DEVICE}\\n' >{TREE}/tmp/device.map\nchroot {TREE} {program} --batch --device-map=/tmp/device.map \
          >/tmp/grub.log 2>&1 <<END || {{ cat /tmp/grub.log; exit 1; }}\nroot (hd0,{partition})\nsetup (hd0)\nquit\nEND\n\
          if grep -q 'Error [0-9]' /tmp/grub.log; then cat /tmp/grub.log; exit 1; fi\n"
     );
@@ -74,4 +75,44 @@ pub(super) fn configuration(scene: &Scene) -> Vec<Edit> {
         Edit::File { path: format!("{DIRECTORY}/menu.lst"), mode: 0o600, bytes: text.into_bytes() },
         Edit::Symlink { path: format!("{DIRECTORY}/grub.conf"), target: "menu.lst".to_owned() },
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{
+        plan::{DiskPlan, PartitionPlan},
+        survey::tests::tree,
+    };
+
+    #[test]
+    fn its_shell_is_found_where_distributions_put_it() {
+        let root = PartitionPlan {
+            file_system: Some(FileSystem::Ext3),
+            mount: Some("/".to_owned()),
+            ..PartitionPlan::default()
+        };
+        let plan = DiskPlan { table: Table::Mbr, partitions: vec![root], ..DiskPlan::default() };
+        let script = |program: &str, stages: &str| {
+            let tree = tree(&[(program, ""), (&format!("{stages}/stage2"), "")]);
+            let scene = Scene {
+                plan: &plan,
+                tree: &tree,
+                toolbox: &tree,
+                kernels: &[],
+                root: String::new(),
+                boot_uuid: String::new(),
+                boot_partition: 1,
+                boot_prefix: "/boot",
+                esp: None,
+                title: String::new(),
+            };
+            work(&scene).map(|work| work.on_disk[0].script.clone())
+        };
+        for (program, stages) in [("usr/sbin/grub", STAGES[0]), ("sbin/grub", STAGES[2])] {
+            let script = script(program, stages).unwrap();
+            assert!(script.contains(&format!("chroot {TREE} /{program} --batch")), "{script}");
+        }
+        assert!(script("usr/sbin/grub2-install", STAGES[0]).unwrap_err().contains("no GRUB 0.97"));
+    }
 }
