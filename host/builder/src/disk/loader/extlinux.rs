@@ -108,7 +108,7 @@ pub(super) fn configuration(scene: &Scene) -> Vec<Edit> {
     }
     text.push_str(&format!("DEFAULT linux0\nPROMPT {}\n", u8::from(scene.plan.boot_timeout > 0)));
     // In tenths of a second; 0 would wait for ever.
-    text.push_str(&format!("TIMEOUT {}\n", (scene.plan.boot_timeout * 10).max(1)));
+    text.push_str(&format!("TIMEOUT {}\n", scene.plan.boot_timeout.saturating_mul(10).max(1)));
     for (index, kernel) in scene.kernels.iter().enumerate() {
         text.push_str(&format!(
             "LABEL linux{index}\n\tMENU LABEL {}, Linux {}\n",
