@@ -15,7 +15,7 @@ use kiln_image::{
         Accounts, FirstBootScript, Home, Hostname, Init, MachineId as MachineIdChange, Password, Removal,
         SystemContent, SystemFile, User, first_boot, grow_root, host_keys, host_keys_at_first_boot,
     },
-    tree::Tree,
+    tree::{Content, Tree},
 };
 
 /// Checks what can be checked before anything is done.
@@ -75,9 +75,14 @@ pub(crate) fn apply(plan: &SystemPlan, editor: &mut Editor, salt: &Salt) -> Resu
         MachineId::Remove => Some(MachineIdChange::Removed),
         MachineId::Fixed(id) => Some(MachineIdChange::parse(id).map_err(refused)?),
     };
-    if let (Some(change), Some(init)) = (change, init(editor.tree)) {
+    if let Some(change) = change {
+        // An init that is not known has no use of an empty file either.
+        let init = init(editor.tree).unwrap_or(Init::Sysvinit);
         let (files, removals) = change.changes(init, survey::has(editor.tree, "var/lib/dbus"));
         remove(editor, &removals)?;
+        for file in &files {
+            unlink(editor, &file.path)?;
+        }
         put(editor, files)?;
     }
     if let Some(name) = &plan.hostname {
@@ -107,6 +112,18 @@ fn remove(editor: &mut Editor, removals: &[Removal]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Takes a symbolic link away, so that what is put in its place is not put where it leads: `/etc/machine-id` and that of D-Bus
+/// may each lead to the other.
+fn unlink(editor: &mut Editor, path: &str) -> Result<(), Error> {
+    let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let node =
+        survey::find(editor.tree, directory).and_then(|(_, id)| editor.tree.child(id, name.as_bytes()));
+    match node.map(|id| &editor.tree.node(id).content) {
+        Some(Content::Symlink(_)) => editor.apply(&[Edit::Remove { path: path.to_owned() }]),
+        _ => Ok(()),
+    }
 }
 
 fn put(editor: &mut Editor, files: Vec<SystemFile>) -> Result<(), Error> {
@@ -169,4 +186,53 @@ fn make_home(editor: &mut Editor, home: Home) -> Result<(), Error> {
         }
     }
     put(editor, home.files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contents::Sources;
+    use kiln_store::Store;
+
+    /// Makes these changes to a tree and then those of the plan, and reads a file.
+    fn applied(plan: &SystemPlan, before: &[Edit], path: &str) -> Option<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let (mut tree, mut sources) = (Tree::new(), Sources::new(&store, &[]));
+        let mut editor = Editor { tree: &mut tree, sources: &mut sources };
+        editor.apply(before).unwrap();
+        apply(plan, &mut editor, &Salt::of(std::iter::empty())).unwrap();
+        editor.read(path).unwrap().map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    fn file(path: &str, text: &str) -> Edit {
+        Edit::File { path: path.to_owned(), mode: 0o755, bytes: text.into() }
+    }
+
+    fn link(path: &str, target: &str) -> Edit {
+        Edit::Symlink { path: path.to_owned(), target: target.to_owned() }
+    }
+
+    #[test]
+    fn links_of_machine_ids_do_not_lead_in_a_circle() {
+        let id = "1".repeat(32);
+        let plan = SystemPlan { machine_id: Some(MachineId::Fixed(id.clone())), ..SystemPlan::default() };
+        let before = [
+            file("usr/lib/systemd/systemd", ""),
+            file("var/lib/dbus/machine-id", "old\n"),
+            link("etc/machine-id", "/var/lib/dbus/machine-id"),
+        ];
+        for path in ["etc/machine-id", "var/lib/dbus/machine-id"] {
+            assert_eq!(applied(&plan, &before, path), Some(format!("{id}\n")), "{path}");
+        }
+    }
+
+    #[test]
+    fn machine_ids_do_not_need_an_init_that_is_known() {
+        let id = "1".repeat(32);
+        let fixed = SystemPlan { machine_id: Some(MachineId::Fixed(id.clone())), ..SystemPlan::default() };
+        let before = [file("etc/machine-id", "old\n")];
+        assert_eq!(applied(&fixed, &before, "etc/machine-id"), Some(format!("{id}\n")));
+        assert_eq!(applied(&SystemPlan::default(), &before, "etc/machine-id"), None);
+    }
 }
