@@ -29,7 +29,9 @@ pub(crate) enum FormatError {
     Truncated { format: DiskFormat, structure: &'static str, offset: u64, needed: u64, length: u64 },
     #[error("the {format} file is corrupt: {structure} at byte {offset}: {why}")]
     Corrupt { format: DiskFormat, structure: &'static str, offset: u64, why: String },
-    #[error("the {format} file has {what}, which is not supported")]
+    #[error(
+        "the {format} file has {what}, which is not supported; `qemu-img convert` may make a raw disk of it"
+    )]
     Unsupported { format: DiskFormat, what: String },
 }
 

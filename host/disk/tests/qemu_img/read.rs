@@ -135,28 +135,32 @@ fn what_is_refused() {
         (
             "vmdk",
             "subformat=monolithicFlat",
-            "the vmdk file has its data in other files, which is not supported",
+            "the vmdk file has its data in other files, which is not supported; `qemu-img convert` may make a raw disk of it",
         ),
         (
             "vmdk",
             "subformat=twoGbMaxExtentSparse",
-            "the vmdk file has its data in other files, which is not supported",
+            "the vmdk file has its data in other files, which is not supported; `qemu-img convert` may make a raw disk of it",
         ),
         (
             "vmdk",
             "backing_file=base.vmdk,backing_fmt=vmdk",
-            "the vmdk file has another image below it (parentCID), which is not supported",
+            "the vmdk file has another image below it (parentCID), which is not supported; `qemu-img convert` may make a raw disk of it",
         ),
         (
             "qcow2",
             "extended_l2=on",
-            "the qcow2 file has extended L2 entries (subclusters), which is not supported",
+            "the qcow2 file has extended L2 entries (subclusters), which is not supported; `qemu-img convert` may make a raw disk of it",
         ),
-        ("qcow2", "data_file=data", "the qcow2 file has an external data file, which is not supported"),
+        (
+            "qcow2",
+            "data_file=data",
+            "the qcow2 file has an external data file, which is not supported; `qemu-img convert` may make a raw disk of it",
+        ),
         (
             "qcow2",
             "backing_file=base.vmdk,backing_fmt=vmdk",
-            "the qcow2 file has a backing file (base.vmdk) that was not given, which is not supported",
+            "the qcow2 file has a backing file (base.vmdk) that was not given, which is not supported; `qemu-img convert` may make a raw disk of it",
         ),
     ] {
         sample.qemu_img(&["create", "-f", driver, "-o", options, "made", "4M"]);

@@ -34,7 +34,11 @@ fn qcow2() {
     for (offset, value, expected) in [
         (0, &b"Q"[..], "no error"),
         (0, b"X", "the qcow2 file is corrupt: the header at byte 0: it does not start with QFI and 0xfb"),
-        (7, &[4], "the qcow2 file has version 4, which is not supported"),
+        (
+            7,
+            &[4],
+            "the qcow2 file has version 4, which is not supported; `qemu-img convert` may make a raw disk of it",
+        ),
         (
             15,
             &[104],
@@ -51,7 +55,11 @@ fn qcow2() {
             "the qcow2 file is corrupt: the header at byte 36: an L1 table of 1 entries, not the 134217729 that a disk of \
              72057594041073664 bytes needs, or too many",
         ),
-        (35, &[1], "the qcow2 file has encryption, which is not supported"),
+        (
+            35,
+            &[1],
+            "the qcow2 file has encryption, which is not supported; `qemu-img convert` may make a raw disk of it",
+        ),
         (
             47,
             &[1],
@@ -63,9 +71,21 @@ fn qcow2() {
             &[2],
             "the qcow2 file is corrupt: the header at byte 72: it says so itself (qemu-img check -r all may repair it)",
         ),
-        (79, &[4], "the qcow2 file has an external data file, which is not supported"),
-        (79, &[16], "the qcow2 file has extended L2 entries (subclusters), which is not supported"),
-        (78, &[1], "the qcow2 file has unknown incompatible features 0x100, which is not supported"),
+        (
+            79,
+            &[4],
+            "the qcow2 file has an external data file, which is not supported; `qemu-img convert` may make a raw disk of it",
+        ),
+        (
+            79,
+            &[16],
+            "the qcow2 file has extended L2 entries (subclusters), which is not supported; `qemu-img convert` may make a raw disk of it",
+        ),
+        (
+            78,
+            &[1],
+            "the qcow2 file has unknown incompatible features 0x100, which is not supported; `qemu-img convert` may make a raw disk of it",
+        ),
         (103, &[105], "the qcow2 file is corrupt: the header at byte 100: it says that it is 105 bytes long"),
     ] {
         refuses("qcow2", offset, value, expected);
@@ -81,7 +101,12 @@ fn qcow2() {
     let expected =
         "the qcow2 file is corrupt: an L1 entry at byte 131072: its L2 table does not start at a cluster";
     assert_eq!(error(&file, format), expected);
-    refuses("qcow2 zstd", 104, &[2], "the qcow2 file has compression type 2, which is not supported");
+    refuses(
+        "qcow2 zstd",
+        104,
+        &[2],
+        "the qcow2 file has compression type 2, which is not supported; `qemu-img convert` may make a raw disk of it",
+    );
 }
 
 #[test]
@@ -90,10 +115,18 @@ fn vmdk() {
         (
             0,
             &b"COWD"[..],
-            "the vmdk file has the layout of ESX Server's sparse extents (COWD), which is not supported",
+            "the vmdk file has the layout of ESX Server's sparse extents (COWD), which is not supported; `qemu-img convert` may make a raw disk of it",
         ),
-        (0, b"# Disk DescriptorFile", "the vmdk file has its data in other files, which is not supported"),
-        (4, &[9], "the vmdk file has version 9, which is not supported"),
+        (
+            0,
+            b"# Disk DescriptorFile",
+            "the vmdk file has its data in other files, which is not supported; `qemu-img convert` may make a raw disk of it",
+        ),
+        (
+            4,
+            &[9],
+            "the vmdk file has version 9, which is not supported; `qemu-img convert` may make a raw disk of it",
+        ),
         (
             20,
             &[129],
@@ -102,7 +135,7 @@ fn vmdk() {
         (
             28,
             &[0],
-            "the vmdk file has no descriptor: it is a part of a disk in several files, which is not supported",
+            "the vmdk file has no descriptor: it is a part of a disk in several files, which is not supported; `qemu-img convert` may make a raw disk of it",
         ),
         (
             46,
@@ -126,15 +159,20 @@ fn vmdk() {
     };
     assert_eq!(
         descriptor("parentCID=f", "parentCID=1"),
-        "the vmdk file has another image below it (parentCID), which is not supported"
+        "the vmdk file has another image below it (parentCID), which is not supported; `qemu-img convert` may make a raw disk of it"
     );
     assert_eq!(
         descriptor("monolithicSparse", "twoGbMaxExtentSp"),
-        "the vmdk file has type \"twoGbMaxExtentSp\", not monolithicSparse or streamOptimized, which is not supported"
+        "the vmdk file has type \"twoGbMaxExtentSp\", not monolithicSparse or streamOptimized, which is not supported; `qemu-img convert` may make a raw disk of it"
+    );
+    // As QEMU leaves it in extents of twoGbMaxExtentSparse.
+    assert_eq!(
+        descriptor("createType", "# created "),
+        "the vmdk file has no type in its descriptor: it is a part of a disk in several files, which is not supported; `qemu-img convert` may make a raw disk of it"
     );
     assert_eq!(
         descriptor("# The Disk Data", "\nRW 12 SPARSE \""),
-        "the vmdk file has 2 extents, not one, which is not supported"
+        "the vmdk file has 2 extents, not one, which is not supported; `qemu-img convert` may make a raw disk of it"
     );
     refuses(
         "vmdk stream",
@@ -155,7 +193,7 @@ fn vmdk() {
         "vmdk stream",
         footer + 77,
         &[2],
-        "the vmdk file has compression algorithm 2, which is not supported",
+        "the vmdk file has compression algorithm 2, which is not supported; `qemu-img convert` may make a raw disk of it",
     );
 }
 
@@ -213,7 +251,20 @@ fn vhdx() {
         "vhdx",
         2 * MIB + 65_540,
         &[2],
-        "the vhdx file has another image below it (differencing), which is not supported",
+        "the vhdx file has another image below it (differencing), which is not supported; `qemu-img convert` may make a raw disk of it",
+    );
+    let (mut open, format) = file("vhdx");
+    // The second header is the newer one.
+    let mut header = vec![0; 4096];
+    open.boxed().read_at(&mut header, 128 << 10).unwrap();
+    header[48] = 1;
+    header[4..8].fill(0);
+    let checksum = vhdx::checksum::crc32c(&header);
+    header[4..8].copy_from_slice(&checksum.to_le_bytes());
+    open.write_at(&header, 128 << 10).unwrap();
+    assert_eq!(
+        error(&open, format),
+        "the vhdx file has changes in its log that are not yet made (`qemu-img check -r all` makes them), which is not supported; `qemu-img convert` may make a raw disk of it"
     );
     refuses("vhdx", 3 * MIB, &[7], "the vhdx file is corrupt: the BAT at byte 3145728: a block in state 7");
     let (mut both, format) = file("vhdx");
@@ -229,17 +280,25 @@ fn vhdx() {
 fn vdi() {
     for (offset, value, expected) in [
         (0x40, &[0][..], "the vdi file is corrupt: the header at byte 64: it has no signature"),
-        (0x46, &[2], "the vdi file has version 2.1, which is not supported"),
+        (
+            0x46,
+            &[2],
+            "the vdi file has version 2.1, which is not supported; `qemu-img convert` may make a raw disk of it",
+        ),
         (
             0x4c,
             &[4],
-            "the vdi file has another image below it (undo or differencing), which is not supported",
+            "the vdi file has another image below it (undo or differencing), which is not supported; `qemu-img convert` may make a raw disk of it",
         ),
-        (0x4c, &[9], "the vdi file has image type 9, which is not supported"),
+        (
+            0x4c,
+            &[9],
+            "the vdi file has image type 9, which is not supported; `qemu-img convert` may make a raw disk of it",
+        ),
         (
             0x178,
             &[1],
-            "the vdi file has blocks of 1048577 bytes, or with something before them, which is not supported",
+            "the vdi file has blocks of 1048577 bytes, or with something before them, which is not supported; `qemu-img convert` may make a raw disk of it",
         ),
         (
             0x177,

@@ -22,7 +22,7 @@ const fn table() -> [u32; 256] {
 }
 
 /// The checksum of `bytes`.
-pub(super) fn crc32c(bytes: &[u8]) -> u32 {
+pub(in super::super) fn crc32c(bytes: &[u8]) -> u32 {
     let step = |crc: u32, byte: &u8| TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ crc >> 8;
     !bytes.iter().fold(!0, step)
 }

@@ -17,7 +17,7 @@
 //! The specification: [MS-VHDX], <https://learn.microsoft.com/en-us/openspecs/windows_protocols/ms-vhdx/>, whose names are
 //! used here. Differencing disks are refused, and so are files whose log has to be replayed first.
 
-mod checksum;
+pub(super) mod checksum;
 mod read;
 mod structures;
 mod write;

@@ -46,7 +46,9 @@ fn check_header(file: &Input) -> Result<(), Error> {
         return Err(file.unsupported(format!("version {version}")));
     }
     if get::<16>(&bytes, header::LOG_GUID) != [0; 16] {
-        return Err(file.unsupported("changes in its log that are not yet made (it was not closed)"));
+        return Err(
+            file.unsupported("changes in its log that are not yet made (`qemu-img check -r all` makes them)")
+        );
     }
     Ok(())
 }

@@ -42,7 +42,9 @@ fn check_descriptor(file: &Input, (offset, length): (u64, u64)) -> Result<(), Er
     file.read("the descriptor", &mut text, offset)?;
     text.truncate(text.iter().position(|byte| *byte == 0).unwrap_or(text.len()));
     let text = String::from_utf8_lossy(&text);
-    let create_type = descriptor::value(&text, "createType").unwrap_or_default();
+    let Some(create_type) = descriptor::value(&text, "createType") else {
+        return Err(file.unsupported("no type in its descriptor: it is a part of a disk in several files"));
+    };
     if !["monolithicSparse", "streamOptimized"].contains(&create_type) {
         return Err(
             file.unsupported(format!("type {create_type:?}, not monolithicSparse or streamOptimized"))
