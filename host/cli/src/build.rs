@@ -2,7 +2,7 @@
 
 use crate::{
     arguments::{BuildArguments, OutputArgument},
-    attestation_files, exit_code, installation, interruption, machine, progress, registry, toolbox,
+    attestation_files, copy, exit_code, installation, interruption, machine, progress, registry, toolbox,
 };
 use anyhow::{Context, Result, bail};
 use kiln_builder::{BuildFile, BuildRequest, DiskOutput, Relay};
@@ -42,6 +42,7 @@ pub fn run(arguments: &BuildArguments) -> Result<u8> {
     if to_stdout && io::stdout().is_terminal() {
         bail!("an archive is nothing for a terminal; send standard output to a file or a pipe");
     }
+    copy::refuse_terminal_for_disks(&disk_outputs)?;
     let store = installation::store()?;
     let request = BuildRequest {
         guest: machine::settings(&arguments.machine, file.disk_size)?,

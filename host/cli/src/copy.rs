@@ -2,6 +2,7 @@
 
 use crate::{arguments::CopyArguments, progress, squash, workplace::Workplace};
 use anyhow::{Context, Result, bail};
+use kiln_builder::DiskOutput;
 use kiln_image::{
     digest::Digest,
     reference::{ImageReference, Location},
@@ -36,6 +37,14 @@ pub fn run(arguments: &CopyArguments) -> Result<()> {
         write_ids(file, [digest])?;
     }
     eprintln!("kiln: wrote {}: {} bytes", written.dest, written.size);
+    Ok(())
+}
+
+/// Nor would a disk do any good there.
+pub fn refuse_terminal_for_disks(outputs: &[DiskOutput]) -> Result<()> {
+    if outputs.iter().any(|output| output.dest == Path::new("-")) && io::stdout().is_terminal() {
+        bail!("a disk is nothing for a terminal; send standard output to a file or a pipe");
+    }
     Ok(())
 }
 

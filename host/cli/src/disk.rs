@@ -1,7 +1,7 @@
 //! `kiln disk`.
 
 use crate::{
-    arguments::DiskArguments, build::source_date_epoch, exit_code, installation, interruption, machine,
+    arguments::DiskArguments, build::source_date_epoch, copy, exit_code, installation, interruption, machine,
     progress, registry, toolbox,
 };
 use anyhow::Result;
@@ -10,6 +10,7 @@ use kiln_transport::Transport;
 
 /// Makes a disk of an image. The exit code.
 pub fn run(arguments: &DiskArguments) -> Result<u8> {
+    copy::refuse_terminal_for_disks(&arguments.output)?;
     let mut file = BuildFile::of_disk(arguments.file.as_deref(), &arguments.image, &keys(arguments))?;
     if let Some(disk) = &mut file.images[0].disk
         && arguments.toolbox.toolbox.is_some()

@@ -44,8 +44,8 @@ pub(crate) use checks::{check_plan, complete};
 pub use file::{FileSource, FileTarget};
 pub(crate) use iso::{label as iso_label, plan as iso_plan};
 pub(crate) use make::{DiskMaker, MadeDisk};
-pub(crate) use output::write;
 pub use output::{DiskBytes, write_disk};
+pub(crate) use output::{check_stream, write};
 pub(crate) use output_keys::disk_output;
 pub use output_keys::{parse_disk_output, parse_disk_path};
 pub use plan::{

@@ -87,6 +87,28 @@ fn write_bytes(disk: &DiskBytes, output: &DiskOutput, threads: NonZeroUsize) -> 
     Ok(pending.commit().map_err(failed)?)
 }
 
+/// Refuses forms whose bytes do not come one after the other.
+///
+/// # Errors
+/// With what to do instead.
+pub(crate) fn check_stream(form: &DiskForm) -> Result<(), Error> {
+    let is_streamed = match form {
+        DiskForm::Raw(_) | DiskForm::Iso | DiskForm::Appliance(_) => true,
+        DiskForm::Vmdk(vmware) => vmware.subformat == vmdk::Subformat::StreamOptimized,
+        _ => false,
+    };
+    if is_streamed { Ok(()) } else { Err(not_streamed(form)) }
+}
+
+fn not_streamed(form: &DiskForm) -> Error {
+    if matches!(form, DiskForm::Kernel | DiskForm::Chain) {
+        return Kind::Request("several files need a directory, and not standard output".to_owned()).into();
+    }
+    let why =
+        "is not written from its start to its end, so it needs a file; raw and streamOptimized VMDK do not";
+    Kind::Request(format!("`{}` {why}", format_of(form))).into()
+}
+
 /// A form whose bytes come one after the other.
 fn write_stream(
     disk: &DiskBytes,
@@ -105,10 +127,7 @@ fn write_stream(
                 .map_err(|error| in_format(output, error))?;
         }
         DiskForm::Appliance(appliance) => appliance::write(disk, output, appliance, threads, &mut to)?,
-        _ => {
-            let why = "is not written from its start to its end, so it needs a file; raw and streamOptimized VMDK do not";
-            return Err(Kind::Request(format!("`{}` {why}", format_of(&output.form))).into());
-        }
+        form => return Err(not_streamed(form)),
     }
     Ok(())
 }

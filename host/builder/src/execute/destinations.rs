@@ -2,7 +2,7 @@
 
 use crate::{
     Error,
-    disk::{DiskForm, DiskOutput},
+    disk::{DiskForm, DiskOutput, check_stream},
     error::Kind,
 };
 use kiln_image::reference::Location;
@@ -24,6 +24,9 @@ pub(super) fn check_image(spec: &OutputSpec) -> Result<(), Error> {
 
 /// Whether a disk can be written where it is to go.
 pub(super) fn check_disk(output: &DiskOutput) -> Result<(), Error> {
+    if output.dest == Path::new(STDOUT) {
+        return check_stream(&output.form);
+    }
     match output.form {
         DiskForm::Chain | DiskForm::Kernel => check(&output.dest, check_directory),
         _ => check(&output.dest, check_file),
@@ -60,6 +63,7 @@ fn check_directory(dest: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parse_disk_output;
 
     #[test]
     fn what_cannot_be_made_is_refused() {
@@ -82,6 +86,16 @@ mod tests {
         assert!(check_directory(Path::new("relative/new")).is_ok());
         // Nothing is left behind.
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_needs_a_file_does_not_go_to_standard_output() {
+        let disk = |text: &str| check_disk(&parse_disk_output(text).unwrap().unwrap());
+        assert!(disk("type=raw,dest=-").is_ok());
+        assert!(disk("type=ova,dest=-").is_ok());
+        for text in ["type=qcow2,dest=-", "type=vmdk,dest=-", "type=kernel,dest=-"] {
+            assert!(disk(text).unwrap_err().to_string().contains(" need"), "{text}");
+        }
     }
 
     #[test]
