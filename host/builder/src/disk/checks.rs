@@ -65,6 +65,7 @@ pub(crate) fn check_plan(plan: &DiskPlan) -> Result<(), Wrong> {
     }
     check_identifier(plan).map_err(|message| (None, message))?;
     check_loaders(plan).map_err(|message| (None, message))?;
+    check_system(plan).map_err(|message| (None, message))?;
     for (index, partition) in plan.partitions.iter().enumerate() {
         check_partition(plan, index, partition).map_err(|message| (Some(index), message))?;
     }
@@ -119,6 +120,19 @@ fn check_loaders(plan: &DiskPlan) -> Result<(), String> {
     Ok(())
 }
 
+fn check_system(plan: &DiskPlan) -> Result<(), String> {
+    if plan.kernel_options.contains(char::is_control) {
+        let options = &plan.kernel_options;
+        return Err(format!("`kernel-options` are one line of words, and here is {options:?}"));
+    }
+    let root = plan.root().and_then(|root| plan.partitions[root].file_system);
+    let fixed = root.filter(|root| !is_writable(*root) || *root == FileSystem::Vfat);
+    match fixed.filter(|_| plan.system.grow) {
+        Some(root) => Err(format!("`grow` is for ext2 to ext4, XFS and btrfs; {} cannot grow", root.name())),
+        None => Ok(()),
+    }
+}
+
 fn check_partition(plan: &DiskPlan, index: usize, partition: &PartitionPlan) -> Result<(), String> {
     if let (Some(label), Some(file_system)) = (&partition.label, partition.file_system) {
         kiln_disk::table::check_label(file_system, label).map_err(|error| error.to_string())?;
@@ -143,7 +157,7 @@ fn check_partition(plan: &DiskPlan, index: usize, partition: &PartitionPlan) -> 
     {
         return Err(format!("`{text}` is no UUID of a partition"));
     }
-    if partition.kind.as_deref() == Some("bios-boot") {
+    if partition.is_bios_boot() {
         let moves =
             plan.partitions[..index].iter().any(|before| matches!(before.size, PartitionSize::Fit { .. }));
         if moves {
@@ -151,6 +165,16 @@ fn check_partition(plan: &DiskPlan, index: usize, partition: &PartitionPlan) -> 
                         knows where it lies"
                 .to_owned());
         }
+    }
+    let file_system = partition.file_system.filter(|file_system| *file_system != FileSystem::Vfat);
+    if let Some(file_system) = file_system.filter(|_| partition.is_esp()) {
+        let name = file_system.name();
+        return Err(format!("firmware reads no {name}: an EFI system partition has filesystem = \"vfat\""));
+    }
+    if let Some(options) = &partition.mount_options
+        && (options.is_empty() || options.contains(|c: char| c.is_whitespace() || c.is_control()))
+    {
+        return Err(format!("`mount-options` are words with commas and no blanks between, not {options:?}"));
     }
     let holds_files = partition.mount.is_some();
     if let Some(file_system) =
@@ -175,6 +199,7 @@ fn check_mounts(plan: &DiskPlan) -> Result<(), Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::SystemPlan;
 
     fn partition(file_system: Option<FileSystem>, mount: &str) -> PartitionPlan {
         let mount = (!mount.is_empty()).then(|| mount.to_owned());
@@ -209,7 +234,15 @@ mod tests {
         let root = || partition(Some(FileSystem::Ext4), "/");
         let plan = |partitions| DiskPlan { partitions, ..DiskPlan::default() };
         let bios = PartitionPlan { kind: Some("bios-boot".into()), ..partition(None, "") };
-        let table: [(DiskPlan, &str); 6] = [
+        let esp = PartitionPlan { kind: Some("esp".into()), ..partition(Some(FileSystem::Ext4), "/efi") };
+        let blanks = PartitionPlan { mount_options: Some("ro, noatime".into()), ..root() };
+        let system = SystemPlan { grow: true, ..SystemPlan::default() };
+        let read_only = plan(vec![partition(Some(FileSystem::Squashfs), "/")]);
+        let table: [(DiskPlan, &str); 10] = [
+            (plan(vec![root(), esp]), "firmware reads no ext4"),
+            (plan(vec![blanks]), "no blanks between"),
+            (DiskPlan { system, ..read_only }, "squashfs cannot grow"),
+            (DiskPlan { kernel_options: "quiet\nro".into(), ..plan(vec![root()]) }, "one line of words"),
             (DiskPlan { table: Table::None, ..plan(vec![root(), root()]) }, "one file system"),
             (plan(vec![root(), root()]), "/ is on partition 1 already"),
             (plan(vec![root(), bios]), "comes before those"),

@@ -42,7 +42,8 @@ pub(crate) fn format_uuid(uuid: &Uuid) -> String {
 /// From its usual form.
 pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
     let mut parts = text.split('-').map(str::len);
-    if !parts.by_ref().eq([8, 4, 4, 4, 12]) || !text.is_ascii() {
+    let is_digit = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    if !parts.by_ref().eq([8, 4, 4, 4, 12]) || !text.bytes().all(is_digit) {
         return None;
     }
     let digits: String = text.split('-').collect();
@@ -81,7 +82,13 @@ mod tests {
 
     #[test]
     fn what_is_no_uuid_is_told() {
-        for text in ["", "1234", "0123456789abcdef0123456789abcdef", "0123456z-0123-0123-0123-0123456789ab"] {
+        for text in [
+            "",
+            "1234",
+            "+1+1+1+1-0123-0123-0123-0123456789ab",
+            "0123456789abcdef0123456789abcdef",
+            "0123456z-0123-0123-0123-0123456789ab",
+        ] {
             assert_eq!(parse_uuid(text), None, "{text}");
         }
     }
