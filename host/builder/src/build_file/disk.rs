@@ -78,15 +78,19 @@ impl Checker<'_> {
                 _ => keys.boot = Some(value.split(',').map(spanned).collect()),
             }
         }
-        // Without a word, a disk that boots anywhere.
-        if keys.boot.is_none() && keys.table.as_ref().is_none_or(|table| table.get_ref() == "gpt") {
-            keys.boot = Some(vec![spanned("grub-bios"), spanned("grub-efi")]);
-        }
+        // Without a word, a disk that boots anywhere, or where its table can.
+        let usual: &[&str] = match keys.table.as_ref().map(|table| table.get_ref().as_str()) {
+            None | Some("gpt") => &["grub-bios", "grub-efi"],
+            Some("mbr") => &["grub-bios"],
+            Some(_) => &[],
+        };
+        keys.boot.get_or_insert_with(|| usual.iter().map(|loader| spanned(loader)).collect());
         let mut plan = self.disk(&Spanned::new(0..self.text.len(), keys))?;
         if let Some(file_system) = root
             && let Some(index) = plan.root()
         {
             plan.partitions[index].file_system = self.parsed(&file_system, parse_file_system)?;
+            check_plan(&plan).map_err(|(_, message)| self.wrong(&file_system, message))?;
         }
         Ok(plan)
     }
@@ -162,12 +166,9 @@ impl Checker<'_> {
         let text = |value: &Option<Spanned<String>>| value.as_ref().map(|value| value.get_ref().clone());
         let file_system = self.optional(keys.filesystem.as_ref(), parse_file_system)?.flatten();
         let is_swap = file_system == Some(FileSystem::Swap);
-        if let Some(mount) = &keys.mount
-            && (!mount.get_ref().starts_with('/')
-                || mount.get_ref().split('/').any(|part| part == ".." || part == "."))
-        {
-            return Err(self.wrong(mount, "a mount point is an absolute path"));
-        }
+        let mount = self.optional(keys.mount.as_ref(), parse_mount)?;
+        let flags =
+            keys.flags.iter().map(|flag| self.parsed(flag, parse_flag)).collect::<Result<Vec<_>, _>>()?;
         if let (Some(mount), true) = (&keys.mount, is_swap || file_system.is_none()) {
             return Err(self.wrong(mount, "only a file system with files is mounted somewhere"));
         }
@@ -176,13 +177,13 @@ impl Checker<'_> {
             start: self.optional(keys.start.as_ref(), parse_size)?,
             kind: text(&keys.r#type),
             name: text(&keys.name),
-            is_bootable: keys.flags.iter().any(|flag| matches!(flag.get_ref().as_str(), "boot" | "active")),
+            is_bootable: !flags.is_empty(),
             attributes: keys.attributes.iter().map(|text| text.get_ref().clone()).collect(),
             partition_uuid: text(&keys.partition_uuid),
             file_system,
             label: text(&keys.label),
             uuid: text(&keys.uuid),
-            mount: text(&keys.mount),
+            mount,
             mount_options: keys.mount_options.clone(),
             mkfs_options: keys.mkfs_options.clone(),
         })
@@ -271,6 +272,20 @@ fn parse_file_system(text: &str) -> Result<Option<FileSystem>, String> {
     Ok(Some(parsed).filter(|file_system| *file_system != FileSystem::None))
 }
 
+/// An absolute path, with one slash between its parts.
+fn parse_mount(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+    let is_odd = parts.iter().any(|part| matches!(*part, "." | "..")) || text.contains(char::is_control);
+    if !text.starts_with('/') || is_odd {
+        return Err("a mount point is an absolute path, without `.`, `..` and control characters".to_owned());
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+fn parse_flag(text: &str) -> Result<(), String> {
+    word(text, "flag of a partition", &[("boot", ()), ("active", ())])
+}
+
 fn parse_initrd(text: &str) -> Result<Initrd, String> {
     word(
         text,
@@ -313,5 +328,49 @@ fn parse_partition_size(text: &str) -> Result<PartitionSize, String> {
             parse_size(&rest[1..]).map(|slack| PartitionSize::Fit { slack }).map_err(|why| wrong(&why))
         }
         _ => parse_size(text).map(PartitionSize::Bytes).map_err(|why| wrong(&why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_paths() {
+        assert_eq!(parse_mount("/"), Ok("/".to_owned()));
+        assert_eq!(parse_mount("//srv///with space/"), Ok("/srv/with space".to_owned()));
+        for text in ["", "srv", "/a/../b", "/./a", "/a\nb"] {
+            assert!(parse_mount(text).unwrap_err().contains("absolute path"), "{text:?}");
+        }
+    }
+
+    fn plan(text: &str, keys: &[(&'static str, &str)]) -> Result<DiskPlan, String> {
+        let keys: Vec<_> = keys.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        let checker = Checker { path: Path::new("disk.toml"), text, ids: Vec::new() };
+        checker.disk_of_text(&keys).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_root_of_the_command_line_is_checked_as_any() {
+        let xfs = plan("", &[("filesystem", "xfs")]).unwrap();
+        assert_eq!(xfs.partitions[xfs.root().unwrap()].file_system, Some(FileSystem::Xfs));
+        let error = plan("grow = true\n", &[("filesystem", "squashfs")]).unwrap_err();
+        assert!(error.contains("squashfs cannot grow"), "{error}");
+    }
+
+    #[test]
+    fn disks_boot_without_a_word() {
+        let both = [Loader::GrubBios, Loader::GrubEfi];
+        assert_eq!(plan("", &[]).unwrap().boot, both);
+        assert_eq!(plan("", &[("table", "gpt")]).unwrap().boot, both);
+        assert_eq!(plan("", &[("table", "mbr")]).unwrap().boot, [Loader::GrubBios]);
+        assert_eq!(plan("table = 'mbr'\nboot = []\n", &[]).unwrap().boot, []);
+        assert_eq!(plan("", &[("table", "mbr"), ("boot", "none")]).unwrap().boot, []);
+    }
+
+    #[test]
+    fn flags_are_known_or_refused() {
+        assert_eq!(parse_flag("boot"), Ok(()));
+        assert!(parse_flag("bot").unwrap_err().contains("there are boot, active"));
     }
 }
