@@ -118,6 +118,28 @@ fn defaults(scene: &Scene) -> Option<Edit> {
     }
 }
 
+/// Words of the kernel as GRUB's shell leaves them. Quotes mean the same to both.
+fn escape(options: &str) -> String {
+    let mut quote = None;
+    let mut text = String::new();
+    for c in options.chars() {
+        let is_special = match quote {
+            Some('\'') => false,
+            Some(_) => "$\\".contains(c),
+            None => "$\\;|&<>{}#`".contains(c),
+        };
+        if is_special {
+            text.push('\\');
+        }
+        text.push(c);
+        quote = match quote {
+            Some(open) => Some(open).filter(|open| *open != c),
+            None => Some(c).filter(|c| matches!(c, '\'' | '"')),
+        };
+    }
+    text
+}
+
 /// A configuration of ours, where the image has nothing that makes one.
 pub(super) fn configuration(scene: &Scene) -> Vec<Edit> {
     if survey::program(scene.tree, &CONFIGURE).is_some() {
@@ -135,7 +157,7 @@ pub(super) fn configuration(scene: &Scene) -> Vec<Edit> {
             "menuentry {} {{\n\tlinux {} {}\n",
             quote(&format!("{}, Linux {}", scene.title, kernel.version)),
             quote(&scene.seen_from_boot(&kernel.path)),
-            scene.command_line()
+            escape(&scene.command_line())
         ));
         if let Some(initrd) = &kernel.initrd {
             text.push_str(&format!("\tinitrd {}\n", quote(&scene.seen_from_boot(initrd))));
@@ -144,4 +166,22 @@ pub(super) fn configuration(scene: &Scene) -> Vec<Edit> {
     }
     let directory = if survey::has(scene.tree, "boot/grub2/i386-pc") { "boot/grub2" } else { "boot/grub" };
     vec![Edit::File { path: format!("{directory}/grub.cfg"), mode: 0o600, bytes: text.into_bytes() }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_told_what_was_said() {
+        let table = [
+            ("root=UUID=1 ro console=ttyS0,115200n8", "root=UUID=1 ro console=ttyS0,115200n8"),
+            ("memmap=64M$4G a;b", "memmap=64M\\$4G a\\;b"),
+            ("dyndbg=\"file a.c +p; file $b +p\" x&y", "dyndbg=\"file a.c +p; file \\$b +p\" x\\&y"),
+            ("a='$b' $c", "a='$b' \\$c"),
+        ];
+        for (options, wanted) in table {
+            assert_eq!(escape(options), wanted);
+        }
+    }
 }
