@@ -1,6 +1,6 @@
 //! `kiln convert`.
 
-use crate::{arguments::ConvertArguments, build::source_date_epoch, machine};
+use crate::{arguments::ConvertArguments, build::source_date_epoch, copy, machine};
 use anyhow::{Context, Result, bail};
 use kiln_builder::{DiskBytes, FileSource, write_disk};
 use kiln_disk::{
@@ -36,6 +36,7 @@ const NO_DISKS: [(&[u8], &str); 9] = [
 
 /// Converts a disk.
 pub fn run(arguments: &ConvertArguments) -> Result<()> {
+    copy::refuse_terminal_for_disks(std::slice::from_ref(&arguments.output))?;
     let source = open_disk(Link { path: &arguments.input, format: arguments.from, over: None, depth: 0 })?;
     // The same disk gets the same identity; whose it is, is not known here.
     let name = arguments.input.file_name().unwrap_or_default();

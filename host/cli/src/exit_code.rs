@@ -43,6 +43,12 @@ fn class_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     } else if let Some(error) = cause.downcast_ref::<kiln_image::Error>() {
         let is_wrong = error.is_corrupt() || error.is_unsupported();
         of_input(error.is_truncated(), error.is_digest_mismatch(), is_wrong, error.is_choice())
+    } else if let Some(error) = cause.downcast_ref::<kiln_disk::Error>() {
+        let is_wrong = error.is_corrupt() || error.is_unsupported();
+        of_input(error.is_truncated(), false, is_wrong, false)
+    } else if let Some(inner) = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        // Whose own cause is not the error in it, but that one's.
+        return class_of_cause(inner);
     } else {
         Class::Other
     };

@@ -1,6 +1,7 @@
 //! What can go wrong when a file system is laid out.
 
 use crate::btrfs::fault::Fault;
+use crate::formats::FormatError;
 use crate::{ext4, package, table, uki};
 use kiln_image::tree::Extent;
 use std::io;
@@ -11,6 +12,21 @@ use std::io;
 pub struct Error(#[from] Kind);
 
 impl Error {
+    /// What was read ends too early.
+    pub fn is_truncated(&self) -> bool {
+        matches!(&self.0, Kind::Format(error) if matches!(**error, FormatError::Truncated { .. }))
+    }
+
+    /// What was read contradicts itself.
+    pub fn is_corrupt(&self) -> bool {
+        matches!(&self.0, Kind::Format(error) if matches!(**error, FormatError::Corrupt { .. }))
+    }
+
+    /// What was read is of a kind that is not read here.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(&self.0, Kind::Format(error) if matches!(**error, FormatError::Unsupported { .. }))
+    }
+
     /// The error of a file of the tree.
     pub(crate) fn at(path: &[u8], kind: Kind) -> Self {
         let shown = if path.is_empty() { "/".to_owned() } else { path.escape_ascii().to_string() };
@@ -76,7 +92,7 @@ pub(crate) enum Kind {
     Write(u64, #[source] io::Error),
     /// A format of virtual disks.
     #[error(transparent)]
-    Format(Box<crate::formats::FormatError>),
+    Format(Box<FormatError>),
     #[error("cannot read layer {0} at byte {1}")]
     Read(u32, u64, #[source] io::Error),
     #[error("cannot make the btrfs file system at byte {0} the same as its like")]

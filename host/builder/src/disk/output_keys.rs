@@ -67,7 +67,13 @@ pub fn parse_disk_path(text: &str) -> Result<DiskOutput, String> {
         let names: Vec<&str> = TYPES.iter().map(|(name, _)| *name).collect();
         return Err(format!("`{text}` is no disk; there are {}", names.join(", ")));
     }
-    let (path, rest) = text.split_once(',').unwrap_or((text, ""));
+    // `PATH,KEY=VALUE...`, or with `dest=` anywhere.
+    let (mut parts, mut path) = (text.split(',').collect::<Vec<_>>(), None);
+    if let Some(place) = parts.iter().position(|part| part.starts_with("dest=")) {
+        path = parts.remove(place).strip_prefix("dest=");
+    }
+    let path = path.unwrap_or_else(|| parts.remove(0));
+    let rest = parts.join(",");
     let (stem, compression) = match path.rsplit_once('.') {
         Some((stem, ending @ ("gz" | "zst"))) => {
             (stem, if ending == "gz" { ",compression=gzip" } else { ",compression=zstd" })
@@ -224,6 +230,8 @@ mod tests {
         assert_eq!(form("a.qcow2,compression=none"), Ok(DiskForm::Qcow2(None)));
         assert!(matches!(form("a.qcow2,compression=zstd"), Ok(DiskForm::Qcow2(Some(_)))));
         assert_eq!(form("a.vhd,subformat=fixed"), Ok(DiskForm::Vhd(Layout::Fixed)));
+        assert_eq!(form("subformat=fixed,dest=a.vhd"), Ok(DiskForm::Vhd(Layout::Fixed)));
+        assert_eq!(parse_disk_path("dest=a.vdi").unwrap().dest.to_str(), Some("a.vdi"));
         assert!(form("a.tar").unwrap_err().contains("does not end as any disk"));
     }
 

@@ -2,7 +2,11 @@
 
 use super::same_disk;
 use kiln_tests::{Room, tool_output};
-use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+};
 
 /// A disk of 3 GiB with little in it, at its end too.
 fn disk(room: &Room) -> PathBuf {
@@ -120,4 +124,21 @@ fn appliances_have_their_members_in_order() {
     );
     tool_output("tar", &["-xzf", &path("machine.tgz"), "-C", &path("")]);
     same_disk(&room.path("machine/machine.vmdk"), "vmdk", &room.path("disk.raw"));
+}
+
+/// Scripts tell damaged disks from other failures by the exit code.
+#[test]
+fn damaged_disks_have_exit_codes_of_their_own() {
+    let room = Room::new();
+    let image = room.path("disk.qcow2");
+    tool_output("qemu-img", &["create", "-q", "-f", "qcow2", image.to_str().expect("plain"), "8M"]);
+    let whole = fs::read(&image).expect("it was made");
+    let mut corrupt = whole.clone();
+    // The table's offset, which is no multiple of a cluster then.
+    corrupt[40..48].copy_from_slice(&77_u64.to_be_bytes());
+    for (name, bytes, code) in [("corrupt.qcow2", &corrupt[..], 20), ("short.qcow2", &whole[..70_000], 22)] {
+        let damaged = room.write(name, bytes);
+        room.kiln().arg("convert").arg(damaged).arg(room.path("out.raw")).run().exits_with(code);
+        assert!(!room.path("out.raw").exists());
+    }
 }
