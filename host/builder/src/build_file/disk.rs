@@ -317,9 +317,18 @@ fn parse_geometry(text: &str) -> Result<(u8, u8), String> {
 }
 
 /// `512MiB`, `rest`, `fit` or `fit+200MiB`.
+/// Far more than anybody fills from an image, in bytes; and with it, sums do not overflow.
+const PARTITION_MAX: u64 = 64 << 40;
+
 fn parse_partition_size(text: &str) -> Result<PartitionSize, String> {
     let wrong = |why: &dyn Display| {
         format!("{why}; a partition's size is such as 512MiB, `rest`, `fit` or `fit+100MiB`")
+    };
+    let parse_size = |text: &str| match parse_size(text) {
+        Ok(size) if size > PARTITION_MAX => {
+            Err(format!("`{text}` is more than the 64 TiB that are meant here"))
+        }
+        parsed => parsed,
     };
     match text.strip_prefix("fit") {
         _ if text == "rest" => Ok(PartitionSize::Rest),

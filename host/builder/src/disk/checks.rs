@@ -1,7 +1,9 @@
-//! What a plan says that cannot be, whatever the image; and what it leaves out.
+//! What a plan says that cannot be, whatever the image or with this one; and what it leaves out.
 
 use super::identity::{Uuid, parse_identity};
 use super::plan::{DiskPlan, FileSystem, Loader, PartitionPlan, PartitionSize, Table, is_writable};
+use super::survey::{self, Kernel};
+use kiln_image::tree::{Content, Tree};
 use std::collections::BTreeMap;
 
 /// What is wrong, and with which partition, by its index.
@@ -158,8 +160,10 @@ fn check_partition(plan: &DiskPlan, index: usize, partition: &PartitionPlan) -> 
         return Err(format!("`{text}` is no UUID of a partition"));
     }
     if partition.is_bios_boot() {
-        let moves =
-            plan.partitions[..index].iter().any(|before| matches!(before.size, PartitionSize::Fit { .. }));
+        let is_fit = |other: &PartitionPlan| matches!(other.size, PartitionSize::Fit { .. });
+        let is_rest = |other: &PartitionPlan| other.size == PartitionSize::Rest;
+        let (before, behind) = (&plan.partitions[..index], &plan.partitions[index..]);
+        let moves = before.iter().any(is_fit) || before.iter().any(is_rest) && behind.iter().any(is_fit);
         if moves {
             return Err("a bios-boot partition comes before those that fit their contents: what is installed into it \
                         knows where it lies"
@@ -196,10 +200,49 @@ fn check_mounts(plan: &DiskPlan) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// A file system is mounted on a directory, and not on what a link in the image leads to.
+pub(crate) fn check_mount_points(plan: &DiskPlan, tree: &Tree) -> Result<(), String> {
+    for path in plan.partitions.iter().filter_map(|partition| partition.mount_path()) {
+        if let Some((real, id)) = survey::find(tree, path)
+            && (real != path || !tree.is_directory(id))
+        {
+            return Err(format!("/{path} is no directory of its own in the image: it leads to /{real}"));
+        }
+    }
+    Ok(())
+}
+
+/// Kernels and initial RAM disks that are copied to an EFI system partition of a size of its own have to fit.
+pub(crate) fn check_copies(plan: &DiskPlan, tree: &Tree, kernels: &[Kernel]) -> Result<(), String> {
+    if !plan.boot.iter().any(|loader| matches!(loader, Loader::SystemdBoot | Loader::Uki)) {
+        return Ok(());
+    }
+    let files = kernels.iter().flat_map(|kernel| [Some(&kernel.path), kernel.initrd.as_ref()]).flatten();
+    let sizes = files.filter_map(|path| match tree.node(survey::find(tree, path)?.1).content {
+        Content::File { size, .. } => Some(size),
+        _ => None,
+    });
+    let needed: u64 = sizes.sum();
+    for (index, partition) in plan.partitions.iter().enumerate().filter(|(_, partition)| partition.is_esp()) {
+        if let PartitionSize::Bytes(bytes) = partition.size
+            && bytes < needed
+        {
+            return Err(format!(
+                "partition {} of {} MiB is too small for the {} MiB of kernels and initial RAM disks that are started from it",
+                index + 1,
+                bytes >> 20,
+                needed.div_ceil(MIB)
+            ));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::disk::SystemPlan;
+    use kiln_image::{entry::Metadata, tree::Node};
 
     fn partition(file_system: Option<FileSystem>, mount: &str) -> PartitionPlan {
         let mount = (!mount.is_empty()).then(|| mount.to_owned());
@@ -266,5 +309,73 @@ mod tests {
         let kinds: Vec<_> = plan.partitions.iter().map(|partition| partition.kind.as_deref()).collect();
         assert_eq!(kinds, [Some("bios-boot"), Some("efi"), None]);
         check_plan(&plan).unwrap();
+    }
+
+    #[test]
+    fn a_bios_boot_partition_stays_where_it_is() {
+        let sized = |size: PartitionSize, kind: Option<&str>| {
+            let partition = partition(Some(FileSystem::Ext4), "");
+            PartitionPlan { size, kind: kind.map(str::to_owned), ..partition }
+        };
+        let (fit, rest) = (PartitionSize::Fit { slack: 0 }, PartitionSize::Rest);
+        let refused = |before, behind| {
+            let bios =
+                PartitionPlan { file_system: None, ..sized(PartitionSize::Bytes(MIB), Some("bios-boot")) };
+            let partitions = vec![sized(before, None), bios, sized(behind, None)];
+            check_plan(&DiskPlan { partitions, ..DiskPlan::default() }).is_err()
+        };
+        assert!(refused(fit, PartitionSize::Bytes(MIB)));
+        assert!(refused(rest, fit));
+        assert!(!refused(rest, PartitionSize::Bytes(MIB)));
+        assert!(!refused(PartitionSize::Bytes(MIB), fit));
+    }
+
+    /// With a link `srv` to `/var`, a directory `var` and a kernel of 20 MiB.
+    fn image() -> Tree {
+        let mut tree = Tree::new();
+        let contents = [
+            ("srv", Content::Symlink(b"/var".to_vec())),
+            ("var", Content::Directory(BTreeMap::new())),
+            ("kernel", Content::File { size: 20 * MIB, extents: Vec::new() }),
+        ];
+        for (name, content) in contents {
+            let id = tree.insert(Node { metadata: Metadata::default(), content });
+            tree.children_mut(Tree::ROOT).unwrap().insert(name.into(), id);
+        }
+        tree
+    }
+
+    #[test]
+    fn mount_points_are_directories_of_their_own() {
+        let refused = |mount| {
+            let partitions = vec![partition(Some(FileSystem::Ext4), mount)];
+            check_mount_points(&DiskPlan { partitions, ..DiskPlan::default() }, &image())
+        };
+        assert_eq!(refused("/var"), Ok(()));
+        assert_eq!(refused("/new"), Ok(()));
+        let wanted = "/srv is no directory of its own in the image: it leads to /var";
+        assert_eq!(refused("/srv"), Err(wanted.to_owned()));
+        assert!(refused("/kernel").is_err());
+    }
+
+    #[test]
+    fn kernels_fit_where_they_are_copied() {
+        let kernel = Kernel { version: "6".to_owned(), path: "kernel".to_owned(), initrd: None };
+        let refused = |mib: u64, loader| {
+            let esp = PartitionPlan {
+                size: PartitionSize::Bytes(mib * MIB),
+                kind: Some("efi".to_owned()),
+                ..partition(Some(FileSystem::Vfat), "/boot/efi")
+            };
+            let plan = DiskPlan { partitions: vec![esp], boot: vec![loader], ..DiskPlan::default() };
+            check_copies(&plan, &image(), std::slice::from_ref(&kernel))
+        };
+        assert_eq!(refused(19, Loader::GrubEfi), Ok(()));
+        assert_eq!(refused(20, Loader::Uki), Ok(()));
+        assert!(
+            refused(19, Loader::Uki)
+                .unwrap_err()
+                .contains("of 19 MiB is too small for the 20 MiB of kernels")
+        );
     }
 }

@@ -100,6 +100,28 @@ impl Scene<'_> {
     }
 }
 
+/// Kernels that lie beside their modules, as Fedora has them, with their initial RAM disks: loaders that read the file system of
+/// `/boot`, and tools that make their menus, find them there only. Where kernels are then, and what brings them there.
+pub(crate) fn brought_to_boot(plan: &DiskPlan, mut kernels: Vec<Kernel>) -> (Vec<Kernel>, Vec<Edit>) {
+    let mut edits = Vec::new();
+    if plan.boot.iter().all(|loader| matches!(loader, Loader::SystemdBoot | Loader::Uki)) {
+        return (kernels, edits);
+    }
+    let mut bring = |path: &mut String, name: &str, version: &str| {
+        if !path.starts_with("boot/") {
+            let to = format!("boot/{name}-{version}");
+            edits.push(Edit::Copy { from: std::mem::replace(path, to.clone()), to });
+        }
+    };
+    for Kernel { version, path, initrd } in &mut kernels {
+        bring(path, "vmlinuz", version);
+        if let Some(initrd) = initrd {
+            bring(initrd, "initrd.img", version);
+        }
+    }
+    (kernels, edits)
+}
+
 /// What is done before the file systems are made. Errors say which tools are missing, or what the layout lacks.
 pub(crate) fn work(loader: Loader, scene: &Scene) -> Result<Work, String> {
     if loader.needs_esp() && scene.esp.is_none() {
@@ -131,5 +153,30 @@ pub(crate) fn late_edits(loader: Loader, scene: &Scene, read: Read) -> Result<Ve
         Loader::Extlinux => Ok(extlinux::configuration(scene)),
         Loader::SystemdBoot => systemd_boot::boot_files(scene, read),
         Loader::Uki => systemd_boot::unified(scene, read),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_beside_their_modules_are_brought_to_boot() {
+        let kernel = |path: &str, initrd: &str| Kernel {
+            version: "7.0".to_owned(),
+            path: path.to_owned(),
+            initrd: Some(initrd.to_owned()),
+        };
+        let apart = kernel("lib/modules/7.0/vmlinuz", "lib/modules/7.0/initrd");
+        let there = kernel("boot/vmlinuz-7.0", "boot/initrd.img-7.0");
+        let brought = |boot: &[Loader], kernel: &Kernel| {
+            let plan = DiskPlan { boot: boot.to_vec(), ..DiskPlan::default() };
+            let (kernels, edits) = brought_to_boot(&plan, vec![kernel.clone()]);
+            (kernels[0] == there, edits.len())
+        };
+        assert_eq!(brought(&[Loader::GrubBios, Loader::GrubEfi], &apart), (true, 2));
+        assert_eq!(brought(&[Loader::Extlinux], &there), (true, 0));
+        assert_eq!(brought(&[Loader::Uki], &apart), (false, 0));
+        assert_eq!(brought(&[], &apart), (false, 0));
     }
 }

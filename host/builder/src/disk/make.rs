@@ -13,6 +13,7 @@
 //! started twice for that, which costs a second at most and gives file systems that are never dirty.
 
 use super::{
+    checks,
     edit::{Edit, Editor},
     file_system::{Filling, Making, Masked},
     fstab,
@@ -30,6 +31,7 @@ use crate::{
     contents::{self, Sources},
     disks,
     error::Kind,
+    event::Event,
     execute::{BuildRequest, HOST_NAME, environment, set_variable},
     guest::Surroundings,
     packing::{self, GuestLayer},
@@ -170,7 +172,12 @@ impl DiskMaker<'_> {
         // Sizes as they would be now; what is to come makes them larger, never smaller.
         self.layout(tree, identity, settled)?;
         self.check_file_systems(toolbox)?;
+        checks::check_mount_points(self.plan, tree).map_err(|why| self.wrong(why))?;
+        checks::check_copies(self.plan, tree, &kernels).map_err(|why| self.wrong(why))?;
         super::system::check(&self.plan.system, tree)?;
+        for notice in super::system::notices(self.plan, tree) {
+            self.surroundings.observer.event(Event::Notice(notice));
+        }
         self.work(tree, toolbox, &kernels, identity, settled)
     }
 
@@ -183,9 +190,10 @@ impl DiskMaker<'_> {
         identity: Identity,
         settled: &[Settled],
     ) -> Result<Work, Error> {
-        let scene = self.scene(tree, toolbox, kernels, identity, settled);
-        let mut work = Work::default();
-        for (name, script) in initrd::steps(self.plan, tree, kernels).map_err(|why| self.wrong(why))? {
+        let (kernels, edits) = loader::brought_to_boot(self.plan, kernels.to_vec());
+        let scene = self.scene(tree, toolbox, &kernels, identity, settled);
+        let mut work = Work { edits, ..Work::default() };
+        for (name, script) in initrd::steps(self.plan, tree, &kernels).map_err(|why| self.wrong(why))? {
             work.in_image.push(Task { name, script });
         }
         for script in &self.plan.scripts {
@@ -524,17 +532,22 @@ impl DiskMaker<'_> {
     }
 
     fn check_room(&self, index: usize, bytes: u64, contents: Contents) -> Result<(), Error> {
+        let partition = &self.plan.partitions[index];
+        // Options may make it smaller.
+        let file_system = partition.file_system.filter(|_| partition.mkfs_options.is_empty());
+        let least = contents.least(file_system);
         // Whatever is compressed takes less than it is.
-        let is_compressed = self.plan.partitions[index].file_system == Some(FileSystem::Squashfs);
-        if contents.bytes <= bytes || is_compressed {
+        if least <= bytes || partition.file_system == Some(FileSystem::Squashfs) {
             return Ok(());
         }
         Err(self.wrong(format!(
-            "partition {} of {} MiB is too small for the {} MiB of {} that go onto it",
+            "partition {} of {} MiB is too small for the {} MiB of {} that go onto it: {} takes at least {} MiB",
             index + 1,
             bytes >> 20,
             contents.bytes.div_ceil(1 << 20),
-            self.plan.partitions[index].mount.as_deref().unwrap_or("contents")
+            partition.mount.as_deref().unwrap_or("contents"),
+            partition.file_system.map_or("a file system", FileSystem::name),
+            least.div_ceil(1 << 20),
         )))
     }
 

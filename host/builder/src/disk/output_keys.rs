@@ -84,6 +84,11 @@ pub fn parse_disk_path(text: &str) -> Result<DiskOutput, String> {
     let kind = TYPES.iter().find(|(_, endings)| endings.contains(&ending)).map(|(name, _)| *name);
     let kind =
         kind.ok_or_else(|| format!("`{path}` does not end as any disk does; say type=TYPE,dest={path}"))?;
+    if !compression.is_empty() && kind != "raw" {
+        return Err(format!(
+            "`{path}`: only a raw disk is compressed as a whole; {kind} has `compression` or none"
+        ));
+    }
     let rest = if rest.is_empty() { String::new() } else { format!(",{rest}") };
     Keys::parse(&format!("dest={path}{compression}{rest}"))?.output(kind)
 }
@@ -232,6 +237,7 @@ mod tests {
         assert_eq!(form("a.vhd,subformat=fixed"), Ok(DiskForm::Vhd(Layout::Fixed)));
         assert_eq!(form("subformat=fixed,dest=a.vhd"), Ok(DiskForm::Vhd(Layout::Fixed)));
         assert_eq!(parse_disk_path("dest=a.vdi").unwrap().dest.to_str(), Some("a.vdi"));
+        assert!(form("a.qcow2.gz").unwrap_err().contains("only a raw disk"));
         assert!(form("a.tar").unwrap_err().contains("does not end as any disk"));
     }
 

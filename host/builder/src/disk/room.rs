@@ -5,6 +5,10 @@ use kiln_image::tree::{Content, NodeId, Tree};
 
 const BLOCK: u64 = 4096;
 const MIB: u64 = 1 << 20;
+/// mkfs.xfs refuses less (xfsprogs, `mkfs/xfs_mkfs.c`).
+const XFS_LEAST: u64 = 300 * MIB;
+/// mkfs.btrfs refuses less (btrfs-progs, `btrfs_min_dev_size`).
+const BTRFS_LEAST: u64 = 109 * MIB;
 
 /// What goes onto a file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,6 +49,19 @@ impl Contents {
         contents
     }
 
+    /// A size in bytes below which nobody could make the file system; above it, its tool may still refuse.
+    pub fn least(self, file_system: Option<FileSystem>) -> u64 {
+        let Self { bytes, inodes } = self;
+        match file_system {
+            Some(FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4) => {
+                bytes.saturating_add(inodes.saturating_mul(128))
+            }
+            Some(FileSystem::Xfs) => bytes.max(XFS_LEAST),
+            Some(FileSystem::Btrfs) => bytes.max(BTRFS_LEAST),
+            _ => bytes,
+        }
+    }
+
     /// A size in bytes that is enough, with `slack` left over.
     pub fn room(self, file_system: Option<FileSystem>, slack: u64) -> u64 {
         let Self { bytes, inodes } = self;
@@ -56,10 +73,10 @@ impl Contents {
                 // 5 per cent for root, 1.6 for inodes, and group descriptors.
                 plain + plain / 11
             }
-            // mkfs.xfs makes no file system below 300 MiB, and a log of 64 MiB.
+            // A log of 64 MiB.
             Some(FileSystem::Xfs) => {
                 let plain = bytes + inodes * 512 + 96 * MIB + slack;
-                (plain + plain / 16).max(300 * MIB)
+                (plain + plain / 16).max(XFS_LEAST)
             }
             // Metadata twice, in chunks of their own.
             Some(FileSystem::Btrfs) => {

@@ -107,6 +107,7 @@ fn kernel(tree: &Tree, version: &str, path: String) -> Kernel {
         format!("boot/initrd-{version}"),
         format!("boot/initrd-{version}.img"),
         format!("lib/modules/{version}/initrd"),
+        format!("lib/modules/{version}/initramfs.img"),
     ];
     let initrd = names.into_iter().find(|name| is_file(tree, name));
     Kernel { version: version.to_owned(), path, initrd }

@@ -2,7 +2,7 @@
 
 use super::{
     edit::{Edit, Editor},
-    plan::{DiskUser, MachineId, SystemPlan},
+    plan::{DiskPlan, DiskUser, MachineId, SystemPlan, Table},
     survey,
 };
 use crate::{
@@ -31,8 +31,27 @@ pub(crate) fn check(plan: &SystemPlan, tree: &Tree) -> Result<(), Error> {
     files_at_first_boot(plan, tree).map(|_| ())
 }
 
+/// What will not be as somebody might expect.
+pub(crate) fn notices(plan: &DiskPlan, tree: &Tree) -> Vec<&'static str> {
+    let mut notices = Vec::new();
+    let has = |program: &str| survey::program(tree, &[program]).is_some();
+    if plan.system.grow && plan.table != Table::None && !has("sfdisk") && !has("growpart") {
+        notices.push(
+            "`grow` finds neither sfdisk (Debian's package is fdisk) nor growpart in the image, and will do nothing without",
+        );
+    }
+    if plan.system.has_fresh_ssh_keys() && has("sshd") && init(tree).is_none() && !plan.is_plain {
+        notices.push(
+            "the image's SSH host keys are left out, and its init is not known, so nothing makes new ones; ssh-host-keys = \
+             \"keep\" keeps them",
+        );
+    }
+    notices
+}
+
 fn init(tree: &Tree) -> Option<Init> {
-    Init::of(|path| survey::has(tree, path))
+    let program = survey::find(tree, "sbin/init").map(|(path, _)| path);
+    Init::of(program.as_deref(), |path| survey::has(tree, path))
 }
 
 fn refused(source: kiln_image::Error) -> Error {

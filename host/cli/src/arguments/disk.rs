@@ -24,7 +24,7 @@ pub struct DiskArguments {
     #[arg(long, value_name = "SIZE", value_parser = kiln_builder::parse_size)]
     pub size: Option<u64>,
     /// What boots it: grub-bios, grub-efi, grub-legacy, extlinux, systemd-boot, uki or none [default: grub-bios
-    /// and grub-efi]
+    /// and grub-efi; with an MBR grub-bios]
     #[arg(long, value_name = "LOADER", value_delimiter = ',', value_parser = loaders(), hide_possible_values = true)]
     pub boot: Vec<String>,
     /// Partition table: mbr, gpt or none [default: gpt]

@@ -16,15 +16,19 @@ pub enum Init {
 
 impl Init {
     /// The one of a system, told by files of theirs, by path from the root; `None` when there is none that is known. Where there is
-    /// more than one it is the first of systemd, OpenRC and System V.
-    pub fn of(exists: impl Fn(&str) -> bool) -> Option<Self> {
+    /// more than one it is the one that `program` is of, which is where `/sbin/init` leads, else the first of systemd, OpenRC
+    /// and System V.
+    pub fn of(program: Option<&str>, exists: impl Fn(&str) -> bool) -> Option<Self> {
+        // An inittab alone says little: System V's own decides what reads which scripts.
         const SIGNS: [(Init, &[&str]); 3] = [
             (Init::Systemd, &["usr/lib/systemd/systemd", "lib/systemd/systemd"]),
             (Init::OpenRc, &["usr/sbin/openrc-run", "sbin/openrc-run"]),
-            (Init::Sysvinit, &["etc/rcS.d", "etc/inittab"]),
+            (Init::Sysvinit, &["etc/rcS.d"]),
         ];
-        let found = SIGNS.into_iter().find(|(_, signs)| signs.iter().any(|sign| exists(sign)));
-        found.map(|(init, _)| init)
+        let runs_systemd = program.is_none_or(|path| path.ends_with("/systemd"));
+        let is_possible = |init: &Init| *init != Init::Systemd || runs_systemd;
+        let found = SIGNS.into_iter().filter(|(init, _)| is_possible(init));
+        found.into_iter().find(|(_, signs)| signs.iter().any(|sign| exists(sign))).map(|(init, _)| init)
     }
 
     /// What has to go for services that were added without the system's own tool. Debian's `rc` starts what

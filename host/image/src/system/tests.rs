@@ -374,13 +374,17 @@ fn scripts_of_the_first_boot_have_names_and_interpreters() {
 
 #[test]
 fn systems_are_known_by_their_init() {
-    for (files, expected) in [
-        (&["lib/systemd/systemd", "etc/rcS.d"][..], Some(Init::Systemd)),
-        (&["sbin/openrc-run", "etc/inittab"], Some(Init::OpenRc)),
-        (&["etc/rcS.d"], Some(Init::Sysvinit)),
-        (&["bin/sh"], None),
+    for (program, files, expected) in [
+        (None, &["lib/systemd/systemd", "etc/rcS.d"][..], Some(Init::Systemd)),
+        (Some("usr/lib/systemd/systemd"), &["lib/systemd/systemd", "etc/rcS.d"], Some(Init::Systemd)),
+        (Some("sbin/init"), &["lib/systemd/systemd", "etc/rcS.d"], Some(Init::Sysvinit)),
+        (Some("bin/busybox"), &["sbin/openrc-run", "etc/inittab"], Some(Init::OpenRc)),
+        (Some("sbin/init"), &["etc/rcS.d"], Some(Init::Sysvinit)),
+        // As of Red Hat up to 6, and of Buildroot: nothing reads `rcS.d`.
+        (Some("sbin/init"), &["etc/inittab"], None),
+        (None, &["bin/sh"], None),
     ] {
-        assert_eq!(Init::of(|path| files.contains(&path)), expected, "{files:?}");
+        assert_eq!(Init::of(program, |path| files.contains(&path)), expected, "{program:?} {files:?}");
     }
     let removals = Init::Sysvinit.removals();
     assert!(removals.len() == 1 && removals[0].matches(b".depend.boot"));
