@@ -71,20 +71,49 @@ fn escape(path: &str) -> String {
     path.replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011")
 }
 
-/// The file with these partitions, and what else the image's own has.
-pub(crate) fn write(existing: Option<&[u8]>, partitions: &[Named]) -> Vec<u8> {
+/// Before lines that name a disk that this system will not have: its boot would wait for it, and fail.
+const ELSEWHERE: &str = "# Not on this disk: ";
+/// Sources that are partitions of some disk. Labels are left: who gives one to a disk means any that has it.
+const PARTITIONS: [&str; 10] = [
+    "UUID=",
+    "PARTUUID=",
+    "/dev/disk/by-uuid/",
+    "/dev/disk/by-partuuid/",
+    "/dev/sd",
+    "/dev/hd",
+    "/dev/vd",
+    "/dev/xvd",
+    "/dev/nvme",
+    "/dev/mmcblk",
+];
+
+/// The file with these partitions, and what else the image's own has; and how many lines of that were made comments.
+pub(crate) fn write(existing: Option<&[u8]>, partitions: &[Named]) -> (Vec<u8>, usize) {
     let ours: Vec<String> = partitions.iter().filter_map(Named::line).collect();
-    let ours_at: Vec<&str> = ours.iter().filter_map(|line| line.split(' ').nth(1)).collect();
-    let existing = existing.map(String::from_utf8_lossy).unwrap_or_default();
-    let kept = existing.lines().filter(|line| {
-        let place = line.split_ascii_whitespace().nth(1);
-        let is_entry = !line.trim_start().starts_with('#') && place.is_some();
-        let is_replaced = place.is_some_and(|place| place != "none" && ours_at.contains(&place));
-        is_entry && !is_replaced
-    });
-    let mut lines: Vec<&str> = ours.iter().map(String::as_str).collect();
-    lines.extend(kept);
-    lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
+    let mut bytes: Vec<u8> = ours.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
+    let mut commented = 0;
+    for line in existing.unwrap_or_default().split(|byte| *byte == b'\n') {
+        let text = String::from_utf8_lossy(line);
+        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+        let [source, place, _, rest @ ..] = &fields[..] else { continue };
+        let is_replaced = *place != "none" && ours.iter().any(|line| line.split(' ').nth(1) == Some(place));
+        if source.starts_with('#') || is_replaced {
+            continue;
+        }
+        if is_elsewhere(source, rest.first().copied().unwrap_or_default()) {
+            bytes.extend_from_slice(ELSEWHERE.as_bytes());
+            commented += 1;
+        }
+        bytes.extend_from_slice(line);
+        bytes.push(b'\n');
+    }
+    (bytes, commented)
+}
+
+/// Whether a boot needs a disk of another system.
+fn is_elsewhere(source: &str, options: &str) -> bool {
+    let is_optional = options.split(',').any(|option| option == "nofail" || option == "noauto");
+    !is_optional && PARTITIONS.iter().any(|start| source.starts_with(start))
 }
 
 #[cfg(test)]
@@ -117,6 +146,22 @@ mod tests {
             "UUID={uuid} / ext4 defaults 0 1\nUUID=ABAB-ABAB /boot/efi vfat umask=0077 0 2\nUUID={uuid} none swap \
              sw 0 0\nUUID={uuid} /with\\040space xfs defaults 0 0\ntmpfs /tmp tmpfs defaults 0 0\n"
         );
-        assert_eq!(String::from_utf8(write(Some(existing), &named)).unwrap(), wanted);
+        assert_eq!(write(Some(existing), &named), (wanted.into_bytes(), 0));
+    }
+
+    #[test]
+    fn lines_of_another_machine_do_not_stop_the_boot() {
+        let table: [(&[u8], &[u8], usize); 7] = [
+            (b"UUID=1-2 none swap sw 0 0", b"# Not on this disk: UUID=1-2 none swap sw 0 0\n", 1),
+            (b"/dev/sda3 /home ext4 defaults\n", b"# Not on this disk: /dev/sda3 /home ext4 defaults\n", 1),
+            (b"UUID=1 /srv xfs nofail 0 0", b"UUID=1 /srv xfs nofail 0 0\n", 0),
+            (b"/dev/sdb1 /usb auto user,noauto", b"/dev/sdb1 /usb auto user,noauto\n", 0),
+            (b"LABEL=data /srv xfs defaults", b"LABEL=data /srv xfs defaults\n", 0),
+            (b"server:/\xff /mnt nfs defaults", b"server:/\xff /mnt nfs defaults\n", 0),
+            (b"# a comment\n\nnonsense\n", b"", 0),
+        ];
+        for (existing, wanted, commented) in table {
+            assert_eq!(write(Some(existing), &[]), (wanted.to_vec(), commented));
+        }
     }
 }

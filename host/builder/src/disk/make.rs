@@ -326,7 +326,13 @@ impl DiskMaker<'_> {
             let mut editor = Editor { tree, sources };
             if has_mounts {
                 let existing = editor.read("etc/fstab").ok().flatten();
-                let bytes = fstab::write(existing.as_deref(), &named);
+                let (bytes, commented) = fstab::write(existing.as_deref(), &named);
+                if commented > 0 {
+                    let notice = format!(
+                        "/etc/fstab: what names disks of another system ({commented} lines) is a comment now"
+                    );
+                    self.surroundings.observer.event(Event::Notice(&notice));
+                }
                 editor.apply(&[Edit::File { path: "etc/fstab".to_owned(), mode: 0o644, bytes }])?;
             }
             super::system::apply(&self.plan.system, &mut editor, &salt)?;
