@@ -1,4 +1,4 @@
-//! root's password: from where it is kept to what `/etc/shadow` has of it. It is in no message and no log.
+//! Passwords of root and other users: from where it is kept to what `/etc/shadow` has of it. It is in no message and no log.
 
 use crate::{Error, build_file::RootPassword, error::Kind};
 use kiln_image::{
@@ -23,16 +23,23 @@ impl Salt {
         hex.truncate(MAX_SALT);
         Self(hex)
     }
+
+    /// Another one for each user, so that equal passwords do not show.
+    pub fn of_user(&self, name: &str) -> Self {
+        let mut hex = Digest::of(format!("user\n{}\n{name}", self.0).as_bytes()).hex();
+        hex.truncate(MAX_SALT);
+        Self(hex)
+    }
 }
 
-/// The password as `/etc/shadow` has it.
-pub(crate) fn hashed(password: &RootPassword, salt: &Salt) -> Result<HashedPassword, Error> {
+/// The password as `/etc/shadow` has it; `whose` it is, is for messages.
+pub(crate) fn hashed(password: &RootPassword, salt: &Salt, whose: &str) -> Result<HashedPassword, Error> {
     let of_plain = |plain: &[u8]| HashedPassword::sha_512(plain, &salt.0, DEFAULT_ROUNDS);
     let hashed = match password {
         RootPassword::Hash(hash) => HashedPassword::from_crypt(hash),
         RootPassword::Env(name) => {
             let missing =
-                || Kind::Request(format!("the variable {name}, which has root's password, is not set"));
+                || Kind::Request(format!("the variable {name}, which has {whose}'s password, is not set"));
             of_plain(env::var_os(name).ok_or_else(missing)?.as_encoded_bytes())
         }
         RootPassword::File(path) => {
@@ -40,7 +47,7 @@ pub(crate) fn hashed(password: &RootPassword, salt: &Salt) -> Result<HashedPassw
             of_plain(&line.map_err(|source| Kind::Read { path: path.clone(), source })?)
         }
     };
-    let what = "cannot use root's password".to_owned();
+    let what = format!("cannot use {whose}'s password");
     Ok(hashed.map_err(|source| Kind::Image { what, source })?)
 }
 
@@ -51,4 +58,24 @@ fn first_line(path: &Path) -> io::Result<Vec<u8>> {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     bytes.truncate(end);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_passwords_do_not_show() {
+        let salt = Salt::of(std::iter::empty());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "secret\n").unwrap();
+        let password = RootPassword::File(file.path().to_owned());
+        let of = |name: &str| format!("{:?}", salt.of_user(name).0);
+        assert_eq!(of("ann"), of("ann"));
+        assert_ne!(of("ann"), of("bob"));
+        assert!(hashed(&password, &salt.of_user("ann"), "ann").is_ok());
+        let missing = RootPassword::Env("KILN_TEST_NO_SUCH_VARIABLE".to_owned());
+        let error = hashed(&missing, &salt, "ann").unwrap_err().to_string();
+        assert!(error.contains("has ann's password, is not set"), "{error}");
+    }
 }

@@ -189,7 +189,8 @@ fn declare_users(plan: &SystemPlan, editor: &mut Editor, salt: &Salt) -> Result<
 fn with_password(user: &DiskUser, salt: &Salt) -> Result<User, Error> {
     let mut declared = user.user.clone();
     if let Some(given) = &user.password {
-        declared.password = Some(Password::Hashed(password::hashed(given, salt)?));
+        declared.password =
+            Some(Password::Hashed(password::hashed(given, &salt.of_user(&user.user.name), &user.user.name)?));
     }
     Ok(declared)
 }

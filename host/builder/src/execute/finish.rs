@@ -40,7 +40,7 @@ pub(super) fn after(builder: &ImageBuilder, stage: &mut Stage) -> Result<(), Err
     let finish = &stage.plan.finish;
     if let Some(root_password) = &finish.root_password {
         let salt = Salt::of(stage.layers().iter().map(|layer| &layer.diff_id));
-        let hashed = password::hashed(root_password, &salt)?;
+        let hashed = password::hashed(root_password, &salt, "root")?;
         let set: Change = &mut |tree, sources| contents::set_password(tree, sources, &hashed);
         rewrite(builder, stage, set, "root-password")?;
     }

@@ -10,11 +10,12 @@ log=${3-/var/log/kiln-first-boot.log}
 PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin
 export PATH
 
-# What a script prints goes to the log and on, while its status comes back another way.
+# What a script prints goes to the log, and on when it ends. Not through a pipe: that would wait for whatever the script left running.
 run() {
-    exec 4>&1
-    status=$({ { "$1" 3>&- 4>&- </dev/null 2>&1; echo $? >&3; } | tee -a "$log" >&4; } 3>&1)
-    exec 4>&-
+    before=$(wc -c <"$log")
+    "$1" </dev/null >>"$log" 2>&1
+    status=$?
+    tail -c "+$((before + 1))" "$log"
     return "$status"
 }
 

@@ -345,6 +345,21 @@ fn first_boot_runs_each_script_once_in_order_and_stops_at_a_failure() {
 }
 
 #[test]
+fn first_boot_does_not_wait_for_what_a_script_leaves_running() {
+    let root = tempfile::tempdir().unwrap();
+    let script =
+        FirstBootScript { name: "daemon".to_owned(), text: b"#!/bin/sh\necho begun\nsleep 60 &\n".to_vec() };
+    put(root.path(), &first_boot(&[script], Init::Systemd).unwrap());
+    let (state, log) = (root.path().join("state"), root.path().join("log"));
+    let program = root.path().join("usr/lib/kiln/first-boot");
+    let directory = root.path().join("usr/lib/kiln/first-boot.d");
+    let begin = std::time::Instant::now();
+    let ended = run(Command::new("dash").arg(program).args([&directory, &state, &log]));
+    assert_eq!(text(&ended.stdout), "first-boot: 01-daemon\nbegun\n");
+    assert!(begin.elapsed() < std::time::Duration::from_secs(30));
+}
+
+#[test]
 fn scripts_of_the_first_boot_have_names_and_interpreters() {
     for (name, body, why) in [
         (
