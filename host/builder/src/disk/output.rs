@@ -116,10 +116,14 @@ fn write_stream(
     threads: NonZeroUsize,
     mut to: impl Write + Send,
 ) -> Result<(), Error> {
+    let failed = |source| match output.dest == Path::new("-") {
+        true => Kind::Output(source),
+        false => Kind::Destination { dest: output.dest.clone(), source },
+    };
     match &output.form {
-        DiskForm::Raw(None) | DiskForm::Iso => stream(disk.source, &mut to).map_err(Kind::Output)?,
+        DiskForm::Raw(None) | DiskForm::Iso => stream(disk.source, &mut to).map_err(failed)?,
         DiskForm::Raw(Some(compression)) => {
-            compress(disk.source, *compression, threads, to).map_err(Kind::Output)?
+            compress(disk.source, *compression, threads, to).map_err(failed)?
         }
         DiskForm::Vmdk(vmware) if vmware.subformat == vmdk::Subformat::StreamOptimized => {
             let options = vmdk_options(disk, output, vmware, threads);
