@@ -4,6 +4,7 @@ mod boots;
 mod chains;
 mod conversions;
 mod declared;
+mod read_only;
 mod refusals;
 mod reproducible;
 

@@ -52,3 +52,4 @@ pub use plan::{
     Appliance, ApplianceForm, DiskForm, DiskOutput, DiskPlan, DiskScript, DiskUser, FileSystem, Initrd,
     Loader, MachineId, PartitionPlan, PartitionSize, SystemPlan, Table, Vmware,
 };
+pub(crate) use read_only::plan as read_only_plan;

@@ -64,7 +64,7 @@ pub struct DiskBytes<'a> {
 /// # Errors
 /// When the disk cannot be read, the output not be written, or its form not hold the disk.
 pub fn write_disk(disk: &DiskBytes, output: &DiskOutput, threads: NonZeroUsize) -> Result<u64, Error> {
-    if matches!(output.form, DiskForm::Kernel | DiskForm::Chain | DiskForm::Iso) {
+    if matches!(output.form, DiskForm::Kernel | DiskForm::Chain | DiskForm::Iso | DiskForm::ReadOnly(_)) {
         return Err(Kind::Request("this is made of an image, not of a disk".to_owned()).into());
     }
     write_bytes(disk, output, threads)
@@ -93,7 +93,7 @@ fn write_bytes(disk: &DiskBytes, output: &DiskOutput, threads: NonZeroUsize) -> 
 /// With what to do instead.
 pub(crate) fn check_stream(form: &DiskForm) -> Result<(), Error> {
     let is_streamed = match form {
-        DiskForm::Raw(_) | DiskForm::Iso | DiskForm::Appliance(_) => true,
+        DiskForm::Raw(_) | DiskForm::Iso | DiskForm::ReadOnly(_) | DiskForm::Appliance(_) => true,
         DiskForm::Vmdk(vmware) => vmware.subformat == vmdk::Subformat::StreamOptimized,
         _ => false,
     };
@@ -121,7 +121,9 @@ fn write_stream(
         false => Kind::Destination { dest: output.dest.clone(), source },
     };
     match &output.form {
-        DiskForm::Raw(None) | DiskForm::Iso => stream(disk.source, &mut to).map_err(failed)?,
+        DiskForm::Raw(None) | DiskForm::Iso | DiskForm::ReadOnly(_) => {
+            stream(disk.source, &mut to).map_err(failed)?
+        }
         DiskForm::Raw(Some(compression)) => {
             compress(disk.source, *compression, threads, to).map_err(failed)?
         }
@@ -159,7 +161,7 @@ pub(super) fn in_format(output: &DiskOutput, source: kiln_disk::Error) -> Error 
 
 fn format_of(form: &DiskForm) -> DiskFormat {
     match form {
-        DiskForm::Raw(_) | DiskForm::Kernel | DiskForm::Iso => DiskFormat::Raw,
+        DiskForm::Raw(_) | DiskForm::Kernel | DiskForm::Iso | DiskForm::ReadOnly(_) => DiskFormat::Raw,
         DiskForm::Qcow2(_) | DiskForm::Chain => DiskFormat::Qcow2,
         DiskForm::Vmdk(_) | DiskForm::Appliance(_) => DiskFormat::Vmdk,
         DiskForm::Vhd(_) => DiskFormat::Vhd,

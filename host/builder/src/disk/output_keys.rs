@@ -1,6 +1,6 @@
 //! Where disks go, as it is written: `type=TYPE,dest=PATH,KEY=VALUE...`, or a path whose ending says the type.
 
-use super::plan::{Appliance, ApplianceForm, DiskForm, DiskOutput, Vmware};
+use super::plan::{Appliance, ApplianceForm, DiskForm, DiskOutput, FileSystem, Vmware};
 use kiln_disk::formats::{
     qcow2,
     vhd::Layout,
@@ -10,7 +10,7 @@ use kiln_image::compress::Compression;
 use std::cell::RefCell;
 
 /// Words of `type=` that mean a disk, and endings of files that do.
-const TYPES: [(&str, &[&str]); 14] = [
+const TYPES: [(&str, &[&str]); 16] = [
     ("raw", &["raw", "img"]),
     ("disk", &[]),
     ("qcow2", &["qcow2"]),
@@ -24,6 +24,8 @@ const TYPES: [(&str, &[&str]); 14] = [
     ("vmware-tar", &["tgz"]),
     ("qcow2-chain", &[]),
     ("iso", &["iso"]),
+    ("squashfs", &["squashfs", "sqfs"]),
+    ("erofs", &["erofs"]),
     ("kernel", &[]),
 ];
 
@@ -170,6 +172,8 @@ impl<'t> Keys<'t> {
             "vmware-tar" => self.appliance(ApplianceForm::TarGz)?,
             "qcow2-chain" => DiskForm::Chain,
             "iso" => DiskForm::Iso,
+            "squashfs" => DiskForm::ReadOnly(FileSystem::Squashfs),
+            "erofs" => DiskForm::ReadOnly(FileSystem::Erofs),
             "kernel" => DiskForm::Kernel,
             _ => DiskForm::Raw(self.compression(dest)?),
         })
@@ -232,6 +236,7 @@ mod tests {
         let form = |text: &str| parse_disk_path(text).map(|output| output.form);
         assert_eq!(form("a.raw"), Ok(DiskForm::Raw(None)));
         assert!(matches!(form("a.img.gz"), Ok(DiskForm::Raw(Some(_)))));
+        assert_eq!(form("a.sqfs"), Ok(DiskForm::ReadOnly(FileSystem::Squashfs)));
         assert_eq!(form("a.qcow2,compression=none"), Ok(DiskForm::Qcow2(None)));
         assert!(matches!(form("a.qcow2,compression=zstd"), Ok(DiskForm::Qcow2(Some(_)))));
         assert_eq!(form("a.vhd,subformat=fixed"), Ok(DiskForm::Vhd(Layout::Fixed)));

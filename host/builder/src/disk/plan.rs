@@ -218,6 +218,8 @@ pub enum DiskForm {
     Appliance(Appliance),
     /// A live system that boots from CDs and disks.
     Iso,
+    /// The root file system and nothing else, as one that is read-only.
+    ReadOnly(FileSystem),
     /// A directory of qcow2 files, one for each layer of the image, each over the one before.
     Chain,
     /// A directory with kernel, initial RAM disk and command line, for booting without a loader.

@@ -1,6 +1,6 @@
-//! Where file systems end that are only as large as what is in them.
+//! The root file system alone, read-only: SquashFS and EROFS, which are only as large as what is in them.
 
-use super::plan::FileSystem;
+use super::plan::{DiskPlan, FileSystem, PartitionPlan, Table};
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 /// Their tools write whole blocks of this many bytes.
@@ -12,6 +12,30 @@ const SQUASHFS_BYTES_USED: u64 = 40;
 /// ([Linux](https://erofs.docs.kernel.org/en/latest/ondisk/core_ondisk.html)).
 const EROFS_BLOCK_BITS: u64 = 1024 + 12;
 const EROFS_BLOCKS: u64 = 1024 + 36;
+
+/// The plan of the system on it, instead of a disk's. Kernels in it are started from elsewhere, if at all.
+pub(crate) fn plan(of_disk: &DiskPlan, file_system: FileSystem) -> DiskPlan {
+    let root = of_disk.root().map(|root| &of_disk.partitions[root]);
+    let same = root.filter(|root| root.file_system == Some(file_system));
+    let partition = PartitionPlan {
+        file_system: Some(file_system),
+        mount: Some("/".to_owned()),
+        label: same.and_then(|root| root.label.clone()),
+        uuid: same.and_then(|root| root.uuid.clone()),
+        mkfs_options: same.map(|root| root.mkfs_options.clone()).unwrap_or_default(),
+        ..PartitionPlan::default()
+    };
+    DiskPlan {
+        table: Table::None,
+        partitions: vec![partition],
+        boot: Vec::new(),
+        size: None,
+        identifier: None,
+        alignment: None,
+        geometry: None,
+        ..of_disk.clone()
+    }
+}
 
 /// Cuts a file behind the file system in it. Only those that cannot grow are shorter than their file.
 pub(crate) fn cut(file: &File, file_system: FileSystem) -> io::Result<()> {
@@ -41,6 +65,32 @@ fn read<const LENGTH: usize>(file: &File, offset: u64) -> io::Result<[u8; LENGTH
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::plan::Loader;
+
+    #[test]
+    fn the_plan_is_of_one_file_system() {
+        let root = PartitionPlan {
+            mount: Some("/".to_owned()),
+            file_system: Some(FileSystem::Erofs),
+            mkfs_options: vec!["-zlz4".to_owned()],
+            ..PartitionPlan::default()
+        };
+        let disk = DiskPlan {
+            size: Some(1 << 30),
+            boot: vec![Loader::Uki],
+            kernel_options: "quiet".to_owned(),
+            partitions: vec![PartitionPlan::default(), root],
+            ..DiskPlan::default()
+        };
+        let erofs = plan(&disk, FileSystem::Erofs);
+        assert_eq!(
+            (erofs.table, erofs.size, erofs.boot.len(), erofs.partitions.len()),
+            (Table::None, None, 0, 1)
+        );
+        assert_eq!(erofs.partitions[0].mkfs_options, ["-zlz4"]);
+        assert_eq!(erofs.kernel_options, "quiet");
+        assert!(plan(&disk, FileSystem::Squashfs).partitions[0].mkfs_options.is_empty());
+    }
 
     type Write = (u64, &'static [u8]);
 

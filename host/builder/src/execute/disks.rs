@@ -79,6 +79,14 @@ pub(super) fn write(
                 disk::write(&made, output, request.threads, surroundings)?;
             }
         }
+        let (read_only, outputs): (Vec<&DiskOutput>, Vec<&DiskOutput>) =
+            outputs.into_iter().partition(|output| matches!(output.form, DiskForm::ReadOnly(_)));
+        for output in read_only {
+            let DiskForm::ReadOnly(file_system) = output.form else { continue };
+            let plan = disk::read_only_plan(plan, file_system);
+            let made = DiskMaker { plan: &plan, ..maker }.make(image)?;
+            disk::write(&made, output, request.threads, surroundings)?;
+        }
         if outputs.is_empty() {
             continue;
         }
