@@ -277,6 +277,13 @@ fn put(root: &Path, files: &[SystemFile]) {
     }
 }
 
+/// A tool of the administrator's, which the PATH of others may not have.
+fn tool(name: &str) -> Command {
+    let mut command = Command::new(name);
+    command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
+    command
+}
+
 fn run(command: &mut Command) -> Output {
     let program = command.get_program().to_string_lossy().into_owned();
     command.output().unwrap_or_else(|error| panic!("{program} is needed: {error}"))
@@ -450,14 +457,14 @@ fn accounts_are_what_shadow_utils_take() {
     let [passwd, shadow] = [place("passwd", &after.passwd), place("shadow", &after.shadow)];
     let [group, gshadow] =
         [place("group", &after.group), place("gshadow", after.gshadow.as_deref().unwrap())];
-    for (tool, one, other) in [("pwck", passwd, shadow), ("grpck", group, gshadow)] {
-        let checked = run(Command::new(tool).args(["-r", "-q"]).args([one, other]));
+    for (program, one, other) in [("pwck", passwd, shadow), ("grpck", group, gshadow)] {
+        let checked = run(tool(program).args(["-r", "-q"]).args([one, other]));
         let said = text(&checked.stdout);
         // Homes and shells are not on this system, nor are all the users of its groups.
         let known = ["does not exist", "no changes", "no matching", "no user", "delete member"];
         let is_known = |line: &&str| known.iter().any(|known| line.contains(known));
         let wrong: Vec<_> = said.lines().filter(|line| !is_known(line)).collect();
-        assert!(wrong.is_empty(), "{tool}: {said} {}", text(&checked.stderr));
+        assert!(wrong.is_empty(), "{program}: {said} {}", text(&checked.stderr));
     }
 }
 
@@ -552,7 +559,7 @@ const SECTORS: u64 = 2048;
 
 /// Runs sfdisk on a disk.
 fn sfdisk(disk: &Path, arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new("sfdisk")
+    let mut child = tool("sfdisk")
         .args(arguments)
         .arg(disk)
         .stdin(Stdio::piped())
