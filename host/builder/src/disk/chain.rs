@@ -116,13 +116,12 @@ impl DiskMaker<'_> {
         let tree = self.tree(image)?;
         let identity = Identity { image: &image.image_id, seed: SEED };
         let settled = self.settle(identity)?;
-        // It has to fit.
-        self.layout(&tree, identity, &settled)?;
+        let layout = self.layout(&tree, identity, &settled)?;
         let anew = || Ok(self.make(image)?.file);
         let Some(making) = self.making(ONLY, &settled).filter(Making::is_ext) else { return anew() };
         let change = debugfs::script(&self.tree(below)?, &tree, loader::TREE, &making.device, making.epoch);
         let Some(change) = change else { return anew() };
-        let filling = self.filling(ONLY, &tree)?;
+        let filling = self.filling(ONLY, &tree, layout.length)?;
         let script = format!("(\n{change}) || {{\n{}}}\n", making.script(filling.as_ref()));
         let file = packing::temporary_file(self.surroundings.store)?;
         formats::write(disk, &formats::Options::Raw, &mut FileTarget(&file))

@@ -8,6 +8,7 @@ use kiln_image::{
     entry::{Metadata, Xattrs},
     tree::{Content, NodeId, Tree},
 };
+use rustix::fs::FileType;
 use std::collections::BTreeMap;
 
 /// Length of a command, in bytes: debugfs reads lines into `BUFSIZ`.
@@ -99,7 +100,7 @@ impl Commands<'_> {
                 Some((was, is)) if tree.is_directory(is) => {
                     let (was, is) = (&below.node(was).metadata, &tree.node(is).metadata);
                     if was != is {
-                        self.describe(path, S_IFDIR, is)?;
+                        self.describe(path, FileType::Directory, is)?;
                         self.set_times(path, is.mtime)?;
                         self.attributes(path, &was.xattrs, &is.xattrs)?;
                     }
@@ -126,27 +127,27 @@ impl Commands<'_> {
         let kind = match &node.content {
             Content::Directory(_) => {
                 self.say(&["mkdir", name])?;
-                S_IFDIR
+                FileType::Directory
             }
             Content::File { .. } => {
                 self.say(&["write", &format!("{}{}", self.place, absolute(path)?), name])?;
-                S_IFREG
+                FileType::RegularFile
             }
             Content::Symlink(target) => {
                 self.say(&["symlink", name, std::str::from_utf8(target).ok()?])?;
-                S_IFLNK
+                FileType::Symlink
             }
             Content::CharacterDevice { major, minor } => {
                 self.say(&["mknod", name, "c", &major.to_string(), &minor.to_string()])?;
-                S_IFCHR
+                FileType::CharacterDevice
             }
             Content::BlockDevice { major, minor } => {
                 self.say(&["mknod", name, "b", &major.to_string(), &minor.to_string()])?;
-                S_IFBLK
+                FileType::BlockDevice
             }
             Content::Fifo => {
                 self.say(&["mknod", name, "p"])?;
-                S_IFIFO
+                FileType::Fifo
             }
         };
         self.describe(path, kind, &node.metadata)?;
@@ -177,9 +178,9 @@ impl Commands<'_> {
         ["atime", "ctime", "mtime"].iter().try_for_each(|field| self.set(path, field, &time))
     }
 
-    fn describe(&mut self, path: &[u8], kind: u16, metadata: &Metadata) -> Option<()> {
-        if kind != S_IFLNK {
-            self.set(path, "mode", &format!("{:#o}", kind | metadata.mode).replace("0o", "0"))?;
+    fn describe(&mut self, path: &[u8], kind: FileType, metadata: &Metadata) -> Option<()> {
+        if kind != FileType::Symlink {
+            self.set(path, "mode", &format!("0{:o}", kind.as_raw_mode() | u32::from(metadata.mode)))?;
         }
         self.set(path, "uid", &metadata.uid.to_string())?;
         self.set(path, "gid", &metadata.gid.to_string())
@@ -221,14 +222,6 @@ impl Commands<'_> {
         self.lines.last().filter(|line| line.len() <= COMMAND_MAX).map(|_| ())
     }
 }
-
-// Types of files in ext inodes (https://docs.kernel.org/filesystems/ext4/inodes.html).
-const S_IFIFO: u16 = 0o010_000;
-const S_IFCHR: u16 = 0o020_000;
-const S_IFDIR: u16 = 0o040_000;
-const S_IFBLK: u16 = 0o060_000;
-const S_IFREG: u16 = 0o100_000;
-const S_IFLNK: u16 = 0o120_000;
 
 fn absolute(path: &[u8]) -> Option<String> {
     Some(format!("/{}", std::str::from_utf8(path).ok()?))

@@ -50,6 +50,8 @@ pub(crate) struct Filling<'a> {
     pub mode: u16,
     pub uid: u32,
     pub gid: u32,
+    /// How many inodes it takes, where an ext file system of its size would have too few.
+    pub inodes: Option<u64>,
 }
 
 /// A mount point: an empty directory of the file system it lies in.
@@ -137,29 +139,21 @@ impl Making<'_> {
             words.extend(["-d", tree]);
         }
         words.extend(given.others);
+        let inodes = filling.and_then(|filling| filling.inodes).filter(|_| !self.says_inodes());
+        let inodes = inodes.map(|inodes| inodes.to_string());
+        if let Some(inodes) = &inodes {
+            words.extend(["-N", inodes]);
+        }
         words.push(&self.device);
         // Never checked because of its age or of how often it was mounted: a machine made of an image has no say in when it
         // boots.
         let tune = line(["tune2fs", "-i", "0", "-c", "0", &self.device]);
-        let count = tree.filter(|_| !self.says_inodes()).map(|tree| self.count_inodes(tree));
-        let more = if count.is_some() { " $inodes" } else { "" };
-        let make = line(words) + more;
-        count.into_iter().chain([make, format!("{tune} >/dev/null")]).collect()
+        vec![line(words), format!("{tune} >/dev/null")]
     }
 
     /// Whether there is a word on how many inodes there are.
     fn says_inodes(&self) -> bool {
         self.mkfs_options.iter().any(|option| ["-N", "-i", "-T"].iter().any(|word| option.starts_with(word)))
-    }
-
-    /// Sets `inodes` to an option where as many as mke2fs makes by itself (`inode_ratio` of `mke2fs.conf`) are too few for
-    /// a tree of many small files.
-    fn count_inodes(&self, tree: &str) -> String {
-        let (find, size) = (line(["find", tree, "-xdev"]), line(["blockdev", "--getsize64", &self.device]));
-        format!(
-            "size=$({size})\nfiles=$({find} | wc -l)\nratio=16384\n[ $size -ge 536870912 ] || ratio=4096\n\
-             wanted=$((files + files / 8 + 1024)) inodes=\n[ $((size / ratio)) -ge $wanted ] || inodes=\"-N $wanted\""
-        )
     }
 
     fn xfs(&self, tree: Option<&str>) -> String {
@@ -236,6 +230,15 @@ impl Making<'_> {
     }
 }
 
+/// How many inodes an ext file system of this size needs for so many files, where those that mke2fs makes by itself
+/// (`inode_ratio` of `mke2fs.conf`) are too few: with many small ones.
+pub(crate) fn inodes(bytes: u64, files: u64) -> Option<u64> {
+    const SMALL: u64 = 512 << 20;
+    let ratio = if bytes < SMALL { 4096 } else { 16384 };
+    let wanted = files + files / 8 + 1024;
+    (bytes / ratio < wanted).then_some(wanted)
+}
+
 /// Options of people for mke2fs, of which the last `-E` and the last `-O` count alone: theirs are to add to ours, which hold
 /// what makes two runs the same.
 #[derive(Default)]
@@ -289,6 +292,10 @@ mod tests {
         }
     }
 
+    fn filling() -> Filling<'static> {
+        Filling { path: "", masked: Vec::new(), mode: 0o755, uid: 0, gid: 0, inodes: None }
+    }
+
     #[test]
     fn labels_are_words_and_nothing_else() {
         for file_system in [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Btrfs, FileSystem::Swap] {
@@ -304,8 +311,7 @@ mod tests {
         for name in ["a:b", "-n", ".hidden", "..odd", "two words"] {
             std::fs::write(directory.path().join(name), "").unwrap();
         }
-        let filling = Filling { path: "", masked: Vec::new(), mode: 0o755, uid: 0, gid: 0 };
-        let script = making(FileSystem::Vfat).script(Some(&filling));
+        let script = making(FileSystem::Vfat).script(Some(&filling()));
         let (_, copying) = script.split_once("export LC_ALL=C\n").unwrap();
         let copying = copying.replace(TREE, &directory.path().to_string_lossy());
         let copying = copying.replace("mcopy -Q -s -m -i /dev/vda1", "printf '%s\\n'");
@@ -331,30 +337,22 @@ mod tests {
 
     #[test]
     fn there_are_inodes_for_many_small_files() {
-        let filling = Filling { path: "", masked: Vec::new(), mode: 0o755, uid: 0, gid: 0 };
+        assert_eq!(inodes(1 << 30, 50_000), None);
+        assert_eq!(inodes(1 << 30, 150_000), Some(169_774));
+        assert_eq!(inodes(256 << 20, 50_000), None);
+        assert_eq!(inodes(256 << 20, 60_000), Some(68_524));
+        let filling = Filling { inodes: Some(169_774), ..filling() };
         let mut making = making(FileSystem::Ext4);
-        let inodes = |making: &Making, size_bytes: u64, files: u64| {
-            let script = making.script(Some(&filling));
-            let (_, script) = script.split_once("TZ=UTC\n").unwrap();
-            let tools = format!("blockdev() {{ echo {size_bytes}; }}\nfind() {{ yes | head -n {files}; }}\n");
-            let script = format!("{tools}mke2fs() {{ echo \"$*\"; }}\ntune2fs() {{ :; }}\n{script}");
-            let output = std::process::Command::new("sh").args(["-euc", &script]).output().unwrap();
-            let words = String::from_utf8(output.stdout).unwrap();
-            words.split_once(" /dev/vda1").unwrap().1.trim().to_owned()
-        };
-        assert_eq!(inodes(&making, 1 << 30, 50_000), "");
-        assert_eq!(inodes(&making, 1 << 30, 150_000), "-N 169774");
-        assert_eq!(inodes(&making, 256 << 20, 50_000), "");
-        assert_eq!(inodes(&making, 256 << 20, 60_000), "-N 68524");
+        assert!(making.script(Some(&filling)).contains(" -N 169774 /dev/vda1\n"));
         let own = ["-i".to_owned(), "4096".to_owned()];
         making.mkfs_options = &own;
-        assert_eq!(inodes(&making, 1 << 30, 150_000), "");
+        assert!(!making.script(Some(&filling)).contains(" -N "));
     }
 
     #[test]
     fn mount_points_are_empty_directories_with_their_own_metadata() {
         let masked = Masked { path: "boot".into(), mode: 0o700, uid: 1, gid: 2, mtime: 5 };
-        let filling = Filling { path: "", masked: vec![masked], mode: 0o755, uid: 0, gid: 0 };
+        let filling = Filling { masked: vec![masked], ..filling() };
         let script = making(FileSystem::Ext4).script(Some(&filling));
         assert!(script.contains("mount -t tmpfs -o mode=700,uid=1,gid=2,size=64k tmpfs /kiln/mnt/boot\n"));
         assert!(script.contains("touch -d @5 /kiln/mnt/boot\n"), "{script}");

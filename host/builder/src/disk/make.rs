@@ -15,7 +15,7 @@
 use super::{
     checks,
     edit::{Edit, Editor},
-    file_system::{Filling, Making, Masked},
+    file_system::{self, Filling, Making, Masked},
     fstab,
     identity::{Identity, Uuid, parse_identity},
     initrd,
@@ -101,6 +101,8 @@ impl DiskMaker<'_> {
         let finished = self.add_late_edits(&prepared, &toolbox, identity, &settled)?;
 
         let tree = self.tree(&finished)?;
+        // Scripts may have changed them.
+        checks::check_mount_points(self.plan, &tree).map_err(|why| self.wrong(why))?;
         let layout = self.layout(&tree, identity, &settled)?;
         self.write_table(&file, &layout)?;
         self.fill(&finished, &tree, &file, &layout, &settled, &work)?;
@@ -137,14 +139,14 @@ impl DiskMaker<'_> {
 
     pub(super) fn settle(&self, identity: Identity) -> Result<Vec<Settled>, Error> {
         let settle = |(index, partition): (usize, &PartitionPlan)| {
-            let given = |text: &Option<String>, purpose: &str| match text {
+            let given = |text: &Option<String>, file_system, purpose: &str| match text {
                 None => Ok(identity.uuid(&format!("{purpose} {}", index + 1))),
-                Some(text) => parse_identity(partition.file_system, text)
+                Some(text) => parse_identity(file_system, text)
                     .ok_or_else(|| self.wrong(format!("partition {}: `{text}` is no UUID", index + 1))),
             };
             Ok(Settled {
-                uuid: given(&partition.uuid, "file system")?,
-                partition_uuid: given(&partition.partition_uuid, "partition")?,
+                uuid: given(&partition.uuid, partition.file_system, "file system")?,
+                partition_uuid: given(&partition.partition_uuid, None, "partition")?,
             })
         };
         self.plan.partitions.iter().enumerate().map(settle).collect()
@@ -501,7 +503,7 @@ impl DiskMaker<'_> {
         let mut scene = self.scene(&tree, toolbox, &kernels, identity, settled);
         let release = survey::find(&tree, OS_RELEASE)
             .and_then(|(_, id)| contents::read_file(&tree, &own, id, OS_RELEASE, OS_RELEASE_MAX).ok());
-        scene.title = release.as_deref().and_then(title).unwrap_or(scene.title);
+        scene.title = release.as_deref().and_then(survey::title).unwrap_or(scene.title);
         let others = Sources::new(store, &self.toolbox.layers);
         let mut edits = Vec::new();
         for loader in &self.plan.boot {
@@ -633,7 +635,8 @@ impl DiskMaker<'_> {
         let mut steps = Vec::new();
         for index in 0..self.plan.partitions.len() {
             let Some(making) = self.making(index, settled) else { continue };
-            let filling = self.filling(index, tree)?;
+            let range = &layout.partitions[index];
+            let filling = self.filling(index, tree, range.end - range.start)?;
             let name = self.file_system_name(index, &making);
             let task = Task { name, script: making.script(filling.as_ref()) };
             steps.push(self.step(Stage::Disk, &task, &[]));
@@ -664,15 +667,15 @@ impl DiskMaker<'_> {
         Ok(())
     }
 
-    pub(super) fn filling<'s>(&'s self, index: usize, tree: &Tree) -> Result<Option<Filling<'s>>, Error> {
+    /// What goes onto a partition of this size.
+    pub(super) fn filling<'s>(
+        &'s self,
+        index: usize,
+        tree: &Tree,
+        bytes: u64,
+    ) -> Result<Option<Filling<'s>>, Error> {
         let Some(path) = self.plan.partitions[index].mount_path() else { return Ok(None) };
-        let (real, top) =
-            survey::find(tree, path).ok_or_else(|| Kind::NotInImage { path: path.to_owned() })?;
-        if real != path || !tree.is_directory(top) {
-            return Err(
-                self.wrong(format!("/{path} is no directory of its own in the image: it leads to /{real}"))
-            );
-        }
+        let (_, top) = survey::find(tree, path).ok_or_else(|| Kind::NotInImage { path: path.to_owned() })?;
         let below = |other: &&str| {
             *other != path
                 && (path.is_empty() || other.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')))
@@ -701,7 +704,8 @@ impl DiskMaker<'_> {
         });
         let metadata = &tree.node(top).metadata;
         let (mode, uid, gid) = (metadata.mode, metadata.uid, metadata.gid);
-        Ok(Some(Filling { path, masked: masked.collect(), mode, uid, gid }))
+        let inodes = file_system::inodes(bytes, self.contents(index, tree).inodes);
+        Ok(Some(Filling { path, masked: masked.collect(), mode, uid, gid, inodes }))
     }
 
     /// What a tool leaves to chance.
@@ -761,38 +765,5 @@ struct Nothing;
 impl LayerReceiver for Nothing {
     fn receive(&mut self, _record: LayerRecord) -> Result<(), Error> {
         Err(Kind::OutOfOrder("a layer that was not asked for").into())
-    }
-}
-
-/// What the system calls itself ([os-release(5)](https://man7.org/linux/man-pages/man5/os-release.5.html)), as menus can show it.
-fn title(release: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(release);
-    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
-    let is_shown = |c: &char| c.is_ascii_graphic() && !"\"'\\$`{}".contains(*c) || *c == ' ';
-    let title: String = name.chars().filter(is_shown).take(TITLE_MAX).collect();
-    Some(title).filter(|title| !title.is_empty())
-}
-
-/// Characters of a title, at most.
-const TITLE_MAX: usize = 64;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn titles_are_harmless() {
-        let table = [
-            (
-                "NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n",
-                Some("Debian GNU/Linux 12 (bookworm)"),
-            ),
-            ("PRETTY_NAME='$(reboot) `x`'\n", Some("(reboot) x")),
-            ("PRETTY_NAME=\"\"\n", None),
-            ("", None),
-        ];
-        for (release, wanted) in table {
-            assert_eq!(title(release.as_bytes()).as_deref(), wanted);
-        }
     }
 }

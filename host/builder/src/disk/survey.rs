@@ -136,6 +136,18 @@ pub(crate) fn program(tree: &Tree, names: &[&str]) -> Option<String> {
         .map(|path| format!("/{path}"))
 }
 
+/// What the system calls itself ([os-release(5)](https://man7.org/linux/man-pages/man5/os-release.5.html)), as menus can show it.
+pub(crate) fn title(release: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(release);
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    let is_shown = |c: &char| c.is_ascii_graphic() && !"\"'\\$`{}".contains(*c) || *c == ' ';
+    let title: String = name.chars().filter(is_shown).take(TITLE_MAX).collect();
+    Some(title).filter(|title| !title.is_empty())
+}
+
+/// Characters of a title, at most.
+const TITLE_MAX: usize = 64;
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -224,5 +236,21 @@ pub(crate) mod tests {
         let tree = tree(&[("usr/sbin/grub2-install", ""), ("sbin/grub-install", "")]);
         assert_eq!(program(&tree, &["grub-install", "grub2-install"]).as_deref(), Some("/sbin/grub-install"));
         assert_eq!(program(&tree, &["extlinux"]), None);
+    }
+
+    #[test]
+    fn titles_are_harmless() {
+        let table = [
+            (
+                "NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n",
+                Some("Debian GNU/Linux 12 (bookworm)"),
+            ),
+            ("PRETTY_NAME='$(reboot) `x`'\n", Some("(reboot) x")),
+            ("PRETTY_NAME=\"\"\n", None),
+            ("", None),
+        ];
+        for (release, wanted) in table {
+            assert_eq!(title(release.as_bytes()).as_deref(), wanted);
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 use kiln_image::reference::Location;
 use kiln_transport::{OutputSpec, PendingFile};
 use rustix::fs::{Access, access};
-use std::{io, os::unix::fs::FileTypeExt, path::Path};
+use std::{io, path::Path};
 
 /// Standard output.
 const STDOUT: &str = "-";
@@ -16,7 +16,9 @@ const STDOUT: &str = "-";
 /// Whether an image can be written where it is to go. Registries are asked when it is pushed.
 pub(super) fn check_image(spec: &OutputSpec) -> Result<(), Error> {
     match &spec.dest.location {
-        Location::DockerArchive { path, .. } | Location::OciArchive { path, .. } => check(path, check_file),
+        Location::DockerArchive { path, .. } | Location::OciArchive { path, .. } => {
+            check(path, PendingFile::check)
+        }
         Location::Oci { path, .. } | Location::Dir { path } => check(path, check_directory),
         Location::Rootfs { .. } | Location::Path { .. } | Location::Registry(_) | Location::Scratch => Ok(()),
     }
@@ -29,7 +31,7 @@ pub(super) fn check_disk(output: &DiskOutput) -> Result<(), Error> {
     }
     match output.form {
         DiskForm::Chain | DiskForm::Kernel => check(&output.dest, check_directory),
-        _ => check(&output.dest, check_file),
+        _ => check(&output.dest, PendingFile::check),
     }
 }
 
@@ -39,16 +41,6 @@ fn check(dest: impl AsRef<Path>, how: fn(&Path) -> io::Result<()>) -> Result<(),
         return Ok(());
     }
     how(dest).map_err(|source| Kind::Destination { dest: dest.to_owned(), source }.into())
-}
-
-/// Makes a file and drops it again.
-fn check_file(dest: &Path) -> io::Result<()> {
-    // Opening a pipe would wait for who reads it.
-    let is_stream = dest.metadata().is_ok_and(|metadata| {
-        let kind = metadata.file_type();
-        kind.is_fifo() || kind.is_char_device() || kind.is_block_device() || kind.is_socket()
-    });
-    if is_stream { Ok(()) } else { PendingFile::create(dest).map(drop) }
 }
 
 /// Directories are made where there are none.
@@ -79,10 +71,10 @@ mod tests {
             ("file/new", false, false),
         ];
         for (name, as_file, as_directory) in table {
-            assert_eq!(check_file(&path(name)).is_ok(), as_file, "{name:?}");
+            assert_eq!(PendingFile::check(&path(name)).is_ok(), as_file, "{name:?}");
             assert_eq!(check_directory(&path(name)).is_ok(), as_directory, "{name:?}");
         }
-        assert!(check_file(Path::new("/dev/null")).is_ok());
+        assert!(PendingFile::check(Path::new("/dev/null")).is_ok());
         assert!(check_directory(Path::new("relative/new")).is_ok());
         // Nothing is left behind.
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
@@ -100,7 +92,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_place() {
-        let error = check("/nowhere/disk.raw", check_file).unwrap_err();
+        let error = check("/nowhere/disk.raw", PendingFile::check).unwrap_err();
         assert_eq!(error.to_string(), "cannot write /nowhere/disk.raw");
     }
 }

@@ -3,7 +3,7 @@
 use super::{BuildRequest, image::import};
 use crate::{
     Error,
-    disk::{self, DiskForm, DiskMaker, DiskOutput, DiskPlan},
+    disk::{self, DiskForm, DiskMaker, DiskOutput, DiskPlan, FileSystem},
     error::Kind,
     event::Event,
     guest::Surroundings,
@@ -79,13 +79,20 @@ pub(super) fn write(
                 disk::write(&made, output, request.threads, surroundings)?;
             }
         }
-        let (read_only, outputs): (Vec<&DiskOutput>, Vec<&DiskOutput>) =
-            outputs.into_iter().partition(|output| matches!(output.form, DiskForm::ReadOnly(_)));
-        for output in read_only {
-            let DiskForm::ReadOnly(file_system) = output.form else { continue };
+        let mut outputs = outputs;
+        for file_system in [FileSystem::Squashfs, FileSystem::Erofs] {
+            let form = DiskForm::ReadOnly(file_system);
+            let (read_only, others): (Vec<&DiskOutput>, Vec<&DiskOutput>) =
+                outputs.into_iter().partition(|output| output.form == form);
+            outputs = others;
+            if read_only.is_empty() {
+                continue;
+            }
             let plan = disk::read_only_plan(plan, file_system);
             let made = DiskMaker { plan: &plan, ..maker }.make(image)?;
-            disk::write(&made, output, request.threads, surroundings)?;
+            for output in read_only {
+                disk::write(&made, output, request.threads, surroundings)?;
+            }
         }
         if outputs.is_empty() {
             continue;

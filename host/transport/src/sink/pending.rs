@@ -47,6 +47,17 @@ impl PendingFile {
         Ok(Self { file, dest: dest.to_owned(), place })
     }
 
+    /// Whether one could be made: makes it and drops it. Not where there is a pipe, for that would wait for its reader.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn check(dest: &Path) -> io::Result<()> {
+        if fs::metadata(dest).is_ok_and(|metadata| is_stream(&metadata)) {
+            return Ok(());
+        }
+        Self::create(dest).map(drop)
+    }
+
     /// Opens a file that becomes `dest` itself, whatever has that name: a link in a directory that others made must not
     /// lead elsewhere.
     ///
