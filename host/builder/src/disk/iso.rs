@@ -136,13 +136,14 @@ fn script(plan: &DiskPlan, kernels: &[Kernel], label: &str, epoch_s: u64, serial
     let early = format!("search --no-floppy --set=root --label {label}\nset prefix=($root)/.kiln/grub\n");
     let modules =
         "iso9660 part_msdos part_gpt fat search search_label linux normal configfile serial terminal echo";
+    // The last touch is for `.kiln`, which xorriso gives the times of the directory that `grub` lies in.
     format!(
         "set -eu\nexport SOURCE_DATE_EPOCH={epoch_s} TZ=UTC LC_ALL=C\nw=/tmp/iso\nmkdir -p $w/grub $w/efi\ncat >$w/grub/grub.cfg \
          <<'END'\n{configuration}END\ncat >$w/early.cfg <<'END'\n{early}END\ngrub-mkimage -O i386-pc-eltorito -p /.kiln/grub -c \
          $w/early.cfg -o $w/grub/eltorito.img biosdisk {modules}\ngrub-mkimage -O x86_64-efi -p /.kiln/grub -c $w/early.cfg -o \
          $w/efi/BOOTX64.EFI efi_gop efi_uga {modules}\ntouch -d @{epoch_s} $w/efi/BOOTX64.EFI $w/grub/* $w/grub $w\nmkfs.vfat -C \
          --invariant -i {serial:08x} $w/efi.img 4096 >/dev/null\nmmd -i $w/efi.img ::/EFI ::/EFI/BOOT\nmcopy -Q -m -i $w/efi.img \
-         $w/efi/BOOTX64.EFI ::/EFI/BOOT/BOOTX64.EFI\nxorriso -as mkisofs -quiet -iso-level 3 -R -J -joliet-long -V {label} \
+         $w/efi/BOOTX64.EFI ::/EFI/BOOT/BOOTX64.EFI\ntouch -d @{epoch_s} $w\nxorriso -as mkisofs -quiet -iso-level 3 -R -J -joliet-long -V {label} \
          -b .kiln/grub/eltorito.img -no-emul-boot -boot-load-size 4 -boot-info-table --grub2-boot-info --grub2-mbr \
          /usr/lib/grub/i386-pc/boot_hybrid.img -append_partition 2 0xef $w/efi.img -eltorito-alt-boot -e \
          --interval:appended_partition_2:all:: -no-emul-boot -graft-points -o - /={TREE} .kiln/grub=$w/grub 2>/tmp/iso.log >{DEVICE} \
@@ -199,6 +200,13 @@ mod tests {
         entry::Metadata,
         tree::{Content, Node},
     };
+
+    #[test]
+    fn no_directory_has_the_time_of_the_build() {
+        let script = script(&DiskPlan::default(), &[], "LIVE", 17, 1);
+        let (before, _) = script.split_once("\nxorriso ").unwrap();
+        assert_eq!(before.lines().last(), Some("touch -d @17 $w"));
+    }
 
     #[test]
     fn what_is_lost_is_named() {
